@@ -1,0 +1,39 @@
+"""Collectors read the outside world and return facts; this is what the rest of the server knows of them.
+
+A collector lives in one thread of its own for its whole life (psutil keeps CPU deltas per thread, SQLite
+connections are bound to theirs), so it needs no locks. It may block; its runner (`facts.py`) keeps a
+deadline and the last good reading.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from amiga_ws.snapshot import Source
+
+FactsT_co = TypeVar("FactsT_co", covariant=True)
+
+
+class Collector(Protocol[FactsT_co]):
+    """One source of facts."""
+
+    @property
+    def name(self) -> str:
+        """Short name for logs and the thread, e.g. `host`."""
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The keys of `sources` that this collector answers for."""
+
+    def collect(self, windows: frozenset[int]) -> FactsT_co:
+        """Read what is new and return immutable facts for `windows` (hours, each 1-168).
+
+        A broken or absent source is no error: it is told in the facts' `sources`. An exception means a
+        bug; the runner logs it once, keeps the last good facts and marks the sources `error`.
+        """
+
+    def close(self) -> None:
+        """Release files and connections; called once, in the collector's own thread."""
+
+
+__all__ = ["Collector", "Source"]
