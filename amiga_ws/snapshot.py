@@ -20,7 +20,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every piece of a snapshot: immutable, compared by value, encoded in field order."""
 
 
-class Source(Part):
+class Source(Part, frozen=True, kw_only=True):
     """Where a section comes from and whether it can be believed."""
 
     state: SourceState = "loading"
@@ -33,7 +33,7 @@ class Source(Part):
 # -- overview ------------------------------------------------------------------------------------
 
 
-class TaskWindow(Part):
+class TaskWindow(Part, frozen=True, kw_only=True):
     """Tasks created, and ended (by the time they ended, where that is known), inside the window."""
 
     created: int | None = None
@@ -43,7 +43,7 @@ class TaskWindow(Part):
     success_rate: float | None = None
 
 
-class TaskTotals(Part):
+class TaskTotals(Part, frozen=True, kw_only=True):
     """All-time task counts. `success_rate` is 100 x completed / (completed + failed)."""
 
     total: int | None = None
@@ -56,16 +56,16 @@ class TaskTotals(Part):
     success_rate: float | None = None
 
 
-class OverviewTasks(TaskTotals):
+class OverviewTasks(TaskTotals, frozen=True, kw_only=True):
     window: TaskWindow = TaskWindow()
 
 
-class ModelCost(Part):
+class ModelCost(Part, frozen=True, kw_only=True):
     cost: float | None = None
     calls: int = 0
 
 
-class Budget(Part):
+class Budget(Part, frozen=True, kw_only=True):
     """`share` is 0-1 of `limit` used this month; `projected_day` the epoch at which it will be used up."""
 
     limit: float
@@ -73,7 +73,7 @@ class Budget(Part):
     projected_day: float | None = None
 
 
-class Costs(Part):
+class Costs(Part, frozen=True, kw_only=True):
     total_cost: float | None = None
     haiku_cost: float | None = None
     sonnet_cost: float | None = None
@@ -88,7 +88,7 @@ class Costs(Part):
     budget: Budget | None = None
 
 
-class ClaudeApi(Part):
+class ClaudeApi(Part, frozen=True, kw_only=True):
     total_requests: int | None = None
     total_input_tokens: int | None = None
     total_output_tokens: int | None = None
@@ -96,12 +96,12 @@ class ClaudeApi(Part):
     cache_read_tokens: int | None = None
 
 
-class Durations(Part):
+class Durations(Part, frozen=True, kw_only=True):
     p50_ms: float | None = None
     p95_ms: float | None = None
 
 
-class Tools(Part):
+class Tools(Part, frozen=True, kw_only=True):
     """`total_calls` = ended + running + orphaned; `raw_rows` are AMIGA's tool_usage rows (1-4 per call)."""
 
     total_calls: int | None = None
@@ -114,36 +114,36 @@ class Tools(Part):
     durations: dict[str, Durations] = {}
 
 
-class Memory(Part):
+class Memory(Part, frozen=True, kw_only=True):
     total: int | None = None
     used: int | None = None
     percent: float | None = None
 
 
-class Disk(Part):
+class Disk(Part, frozen=True, kw_only=True):
     mount: str
     total: int
     used: int
     percent: float
 
 
-class Network(Part):
+class Network(Part, frozen=True, kw_only=True):
     rx_bytes_s: float | None = None
     tx_bytes_s: float | None = None
 
 
-class DiskIo(Part):
+class DiskIo(Part, frozen=True, kw_only=True):
     read_bytes_s: float | None = None
     write_bytes_s: float | None = None
 
 
-class MonitorProcess(Part):
+class MonitorProcess(Part, frozen=True, kw_only=True):
     pid: int
     rss: int | None = None
     cpu_percent: float | None = None
 
 
-class AmigaProcess(Part):
+class AmigaProcess(Part, frozen=True, kw_only=True):
     pid: int
     alive: bool
     since: float | None = None
@@ -152,7 +152,7 @@ class AmigaProcess(Part):
     threads: int | None = None
 
 
-class TaskProcess(Part):
+class TaskProcess(Part, frozen=True, kw_only=True):
     task_id: str
     pid: int
     alive: bool
@@ -160,13 +160,13 @@ class TaskProcess(Part):
     cpu_percent: float | None = None
 
 
-class Processes(Part):
+class Processes(Part, frozen=True, kw_only=True):
     monitor: MonitorProcess | None = None
     amiga: AmigaProcess | None = None
     tasks: list[TaskProcess] = []
 
 
-class System(Part):
+class System(Part, frozen=True, kw_only=True):
     cpu_percent: float | None = None
     per_cpu: list[float] = []
     load: list[float] | None = None
@@ -179,7 +179,7 @@ class System(Part):
     processes: Processes = Processes()
 
 
-class Overview(Part):
+class Overview(Part, frozen=True, kw_only=True):
     tasks: OverviewTasks = OverviewTasks()
     costs: Costs = Costs()
     claude_api: ClaudeApi = ClaudeApi()
@@ -190,12 +190,12 @@ class Overview(Part):
 # -- lists ---------------------------------------------------------------------------------------
 
 
-class CurrentTool(Part):
+class CurrentTool(Part, frozen=True, kw_only=True):
     name: str
     since: float
 
 
-class Task(Part):
+class Task(Part, frozen=True, kw_only=True):
     """One row of the task table. `tokens` is the sum of the four token classes."""
 
     task_id: str
@@ -215,7 +215,7 @@ class Task(Part):
     cost: float | None = None
 
 
-class Session(Part):
+class Session(Part, frozen=True, kw_only=True):
     session_id: str
     task_id: str | None = None
     kind: Literal["task", "cli"] = "cli"
@@ -224,7 +224,7 @@ class Session(Part):
     errors: int = 0
 
 
-class Sessions(Part):
+class Sessions(Part, frozen=True, kw_only=True):
     total_sessions: int | None = None
     total_tools: int | None = None
     tools_by_type: dict[str, int] = {}
@@ -232,7 +232,7 @@ class Sessions(Part):
     recent: list[Session] = []
 
 
-class Activity(Part):
+class Activity(Part, frozen=True, kw_only=True):
     timestamp: float
     kind: Literal["task", "tool", "session"]
     description: str
@@ -240,14 +240,14 @@ class Activity(Part):
     status: str | None = None
 
 
-class ErrorClass(Part, rename={"error_class": "class"}):
+class ErrorClass(Part, frozen=True, kw_only=True, rename={"error_class": "class"}):
     error_class: str
     count: int
     first: float | None = None
     last: float | None = None
 
 
-class Attention(Part):
+class Attention(Part, frozen=True, kw_only=True):
     kind: str
     severity: Literal["warn", "crit"]
     subject: str
@@ -255,7 +255,7 @@ class Attention(Part):
     evidence: str
 
 
-class Snapshot(Part):
+class Snapshot(Part, frozen=True, kw_only=True):
     """One window. `timestamp` and `position` are stamped by the broadcaster when the content has changed."""
 
     hours: int
@@ -274,14 +274,14 @@ class Snapshot(Part):
 # -- what collectors deliver ---------------------------------------------------------------------
 
 
-class HostFacts(Part):
+class HostFacts(Part, frozen=True, kw_only=True):
     """One reading of psutil. `system.processes` carries `monitor` only; AMIGA's come from AmigaFacts."""
 
     sources: dict[str, Source]
     system: System = System()
 
 
-class AmigaWindow(Part):
+class AmigaWindow(Part, frozen=True, kw_only=True):
     """The part of AMIGA's facts that depends on the window."""
 
     tasks: TaskWindow = TaskWindow()
@@ -292,7 +292,7 @@ class AmigaWindow(Part):
     errors: list[ErrorClass] = []
 
 
-class AmigaFacts(Part):
+class AmigaFacts(Part, frozen=True, kw_only=True):
     """One reading of an AMIGA installation; `windows` holds exactly the hours that were asked for.
 
     `sources` has the keys `amiga` (database), `hooks` (JSONL) and `transcripts`.
@@ -306,3 +306,45 @@ class AmigaFacts(Part):
     amiga_process: AmigaProcess | None = None
     task_processes: list[TaskProcess] = []
     windows: dict[int, AmigaWindow] = {}
+
+
+# -- composition ---------------------------------------------------------------------------------
+
+
+def compose(hours: int, instance: str, host: HostFacts, amiga: AmigaFacts) -> Snapshot:
+    """The snapshot of one window from the newest facts; a window AMIGA was not asked for is unknown."""
+    window = amiga.windows.get(hours, AmigaWindow())
+    totals = {name: getattr(amiga.totals, name) for name in TaskTotals.__struct_fields__}
+    processes = Processes(
+        monitor=host.system.processes.monitor, amiga=amiga.amiga_process, tasks=amiga.task_processes
+    )
+    return Snapshot(
+        hours=hours,
+        instance=instance,
+        overview=Overview(
+            tasks=OverviewTasks(**totals, window=window.tasks),
+            costs=window.costs,
+            claude_api=window.claude_api,
+            tools=window.tools,
+            system=msgspec.structs.replace(host.system, processes=processes),
+        ),
+        tasks=amiga.tasks,
+        sessions=window.sessions,
+        activity=amiga.activity,
+        errors=window.errors,
+        attention=amiga.attention,
+        sources=host.sources | amiga.sources,
+    )
+
+
+def same_content(one: Snapshot, other: Snapshot) -> bool:
+    """Whether a viewer would see no difference: all but `timestamp`, `position` and the sources' `as_of`.
+
+    `as_of` moves with every look at a source; whether it *may* be old is in the source's `state`.
+    """
+    return _content(one) == _content(other)
+
+
+def _content(snapshot: Snapshot) -> Snapshot:
+    sources = {name: msgspec.structs.replace(s, as_of=None) for name, s in snapshot.sources.items()}
+    return msgspec.structs.replace(snapshot, timestamp=0.0, position="", sources=sources)

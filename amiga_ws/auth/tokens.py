@@ -1,0 +1,240 @@
+"""JSON Web Tokens in, identities out. Pure: the clock and the secret are given, nothing is read or kept.
+
+A token says who (`sub`), what for (`scope`) and of which kind it is (`typ`):
+`access` is what a client presents, `login` is exchanged once for a session, `session` lives in the cookie.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import jwt
+
+TokenType = Literal["access", "login", "session"]
+
+ISSUER = AUDIENCE = "amiga_ws"
+ALGORITHM = "HS256"
+SCOPES = frozenset({"metrics:read", "admin"})
+# Decoding junk blocks the loop: 5 ms at 64 KB, 300 ms at 5 MB (measured with PyJWT 2.15.1).
+MAX_TOKEN_BYTES = 8192
+MAX_SUBJECT_CHARS = 128
+# Hosts' clocks differ a little; `exp` gets no such grace.
+ISSUED_LEEWAY_S = 30.0
+LAST_TIME = 1e11  # the year 5138: nothing sane is later
+REQUIRED = ["iss", "aud", "sub", "iat", "exp", "jti", "typ", "scope"]
+
+
+class TokenError(Exception):
+    """A presented token is not acceptable.
+
+    `reason` is for the log, never for the peer. `forged` tells a wrong signature or garbage from a token
+    that was good once (expired, wrong place): only the first kind counts against an address.
+    """
+
+    def __init__(self, reason: str, *, forged: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.forged = forged
+
+
+class TokenRefusedError(Exception):
+    """A token that was asked for must not be issued; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a verified token speaks for. Times are epoch seconds."""
+
+    subject: str
+    scopes: frozenset[str]
+    typ: TokenType
+    jti: str
+    issued_at: float
+    expires_at: float
+    sid: str | None = None  # session id; sessions only
+    parent_jti: str | None = None  # the token the session was signed in with
+    parent_typ: str | None = None
+    auth_time: float | None = None  # when the person signed in; sessions only
+    session_ends_at: float | None = None  # no renewal goes beyond; sessions only
+
+
+class Lifetimes(Protocol):
+    """The settings this module needs, in seconds."""
+
+    @property
+    def max_ttl(self) -> float: ...
+    @property
+    def session_ttl(self) -> float: ...
+    @property
+    def session_max(self) -> float: ...
+
+
+def parse_scope(text: str) -> frozenset[str]:
+    """`"metrics:read admin"` → the set. Raises TokenRefusedError naming an unknown scope, or for none."""
+    found = frozenset(text.split())
+    if unknown := found - SCOPES:
+        raise TokenRefusedError(
+            f"unknown scope {sorted(unknown)[0]!r}; known are: {' '.join(sorted(SCOPES))}"
+        )
+    if not found:
+        raise TokenRefusedError(f"a token needs a scope; known are: {' '.join(sorted(SCOPES))}")
+    return found
+
+
+class Authority:
+    """Issues and verifies the tokens of one installation."""
+
+    def __init__(self, secret: bytes, lifetimes: Lifetimes) -> None:
+        self._secret = secret
+        self._lifetimes = lifetimes
+
+    # -- issue -----------------------------------------------------------------------------------
+
+    def issue(
+        self,
+        *,
+        subject: str,
+        scope: str,
+        ttl_s: float,
+        now: float,
+        typ: Literal["access", "login"] = "access",
+    ) -> str:
+        """A signed token.
+
+        Raises:
+            TokenRefusedError: unknown scope, no or a too long subject, a lifetime over `auth.max_ttl`.
+        """
+        if not subject.strip() or len(subject) > MAX_SUBJECT_CHARS or not subject.isprintable():
+            raise TokenRefusedError(f"a subject is 1-{MAX_SUBJECT_CHARS} printable characters")
+        if not 0 < ttl_s <= self._lifetimes.max_ttl:
+            raise TokenRefusedError(
+                f"a lifetime of {ttl_s:g} s is not within auth.max_ttl ({self._lifetimes.max_ttl:g} s); "
+                "ask for a shorter one or raise auth.max_ttl in the configuration"
+            )
+        return self._sign(subject, parse_scope(scope), typ, now, now + ttl_s, {})
+
+    def mint_session(self, parent: Identity, now: float) -> tuple[str, Identity]:
+        """The session that `parent` (an access or login token) signs in to.
+
+        One from an access token never outlives that token; one from a login token may be renewed up to
+        `auth.session_max` after sign-in.
+        """
+        ends = parent.expires_at if parent.typ == "access" else now + self._lifetimes.session_max
+        expires = min(now + self._lifetimes.session_ttl, ends)
+        extra = {
+            "sid": secrets.token_urlsafe(16),
+            "pjti": parent.jti,
+            "ptyp": parent.typ,
+            "auth_time": now,
+            "session_ends": ends,
+        }
+        token = self._sign(parent.subject, parent.scopes, "session", now, expires, extra)
+        return token, self.verify(token, typ="session", now=now)
+
+    def _sign(
+        self,
+        subject: str,
+        scopes: frozenset[str],
+        typ: TokenType,
+        now: float,
+        expires: float,
+        extra: dict[str, Any],
+    ) -> str:
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "scope": " ".join(sorted(scopes, reverse=True)),
+            "typ": typ,
+            "jti": secrets.token_urlsafe(12),
+            # Whole seconds, as RFC 7519's NumericDate is mostly read; rounded so that a lifetime never grows.
+            "iat": int(now),
+            "exp": int(expires),
+        }
+        return jwt.encode(claims | extra, self._secret, algorithm=ALGORITHM)
+
+    # -- verify ----------------------------------------------------------------------------------
+
+    def verify(self, token: str, *, typ: TokenType | tuple[TokenType, ...], now: float) -> Identity:
+        """The identity a token of (one of) `typ` speaks for.
+
+        Never cache by the token's text: PyJWT accepts a trailing `=`, so two strings can be one token.
+
+        Raises:
+            TokenError: for anything else (RFC 8725, 3.1-3.12 are followed).
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise TokenError("token too long", forged=True)
+        claims = self._decode(token)
+        wanted = (typ,) if isinstance(typ, str) else typ
+        found = claims["typ"]
+        if found not in get_args(TokenType):
+            raise TokenError("unknown typ", forged=True)
+        if found not in wanted:
+            raise TokenError(f"a {found} token where {' or '.join(wanted)} is expected", forged=False)
+        issued, expires = _number(claims, "iat"), _number(claims, "exp")
+        if expires - issued > self._longest(found):
+            raise TokenError("lives longer than auth.max_ttl allows", forged=False)
+        if now >= expires:
+            raise TokenError("expired", forged=False)
+        if max(issued, _number(claims, "nbf", issued)) > now + ISSUED_LEEWAY_S:
+            raise TokenError("not valid yet: check the clocks", forged=False)
+        return _identity(claims, found, issued, expires)
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Signature, issuer, audience, presence of the claims; times are judged by the caller's clock."""
+        options: Any = {
+            "require": REQUIRED,
+            "enforce_minimum_key_length": True,
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_nbf": False,
+        }
+        try:
+            return jwt.decode(
+                token, self._secret, algorithms=[ALGORITHM], audience=AUDIENCE, issuer=ISSUER, options=options
+            )
+        except (jwt.PyJWTError, RecursionError, ValueError) as error:
+            raise TokenError(type(error).__name__, forged=True) from error
+
+    def _longest(self, typ: TokenType) -> float:
+        return self._lifetimes.session_ttl if typ == "session" else self._lifetimes.max_ttl
+
+
+def _number(claims: dict[str, Any], name: str, default: float | None = None) -> float:
+    value = claims.get(name, default)
+    # A digit string or a bool would pass float(); RFC 7519 says number. 1e308 and NaN fail the comparison.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LAST_TIME:
+        raise TokenError(f"{name} is no time", forged=True)
+    return float(value)
+
+
+def _text(claims: dict[str, Any], name: str, most: int = MAX_SUBJECT_CHARS) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise TokenError(f"{name} is no short text", forged=True)
+    return value
+
+
+def _identity(claims: dict[str, Any], typ: TokenType, issued: float, expires: float) -> Identity:
+    subject, jti, scope = _text(claims, "sub"), _text(claims, "jti"), claims["scope"]
+    if not isinstance(scope, str) or len(scope) > 1024:  # noqa: PLR2004 - any bound will do
+        raise TokenError("scope is no short text", forged=True)
+    scopes = frozenset(scope.split()) & SCOPES
+    if typ != "session":
+        return Identity(subject, scopes, typ, jti, issued, expires)
+    return Identity(
+        subject,
+        scopes,
+        typ,
+        jti,
+        issued,
+        expires,
+        sid=_text(claims, "sid"),
+        parent_jti=_text(claims, "pjti"),
+        parent_typ=_text(claims, "ptyp"),
+        auth_time=_number(claims, "auth_time"),
+        session_ends_at=_number(claims, "session_ends"),
+    )

@@ -1,0 +1,38 @@
+"""Broadcaster: the one tick that feeds everybody. Callable by hand; app.py gives it a PeriodicCallback."""
+
+from __future__ import annotations
+
+from amiga_ws.client import Clock
+from amiga_ws.hub import Feed, Hub
+
+TICK_S = 1  # the shortest interval a client may ask for
+REST_S = 10  # how often the sources are read while nobody watches
+
+
+class Broadcaster:
+    """Asks the collectors when somebody is due, and publishes what changed.
+
+    With nobody subscribed it only keeps the facts warm (every 10 s), so that a first viewer sees rates
+    and a loaded history at once.
+    """
+
+    def __init__(self, feed: Feed, hub: Hub, clock: Clock) -> None:
+        self._feed = feed
+        self._hub = hub
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._second = 0  # whole seconds since start, of the last tick
+        self._rested = float("-inf")  # monotonic; last read for nobody
+
+    async def tick(self) -> None:
+        """One beat: silences and expiry first, then news for who is due."""
+        self._hub.beat()
+        now = self._clock.monotonic()
+        # Rounded: the timer jitters by milliseconds around the second.
+        previous, self._second = self._second, round(now - self._started)
+        if due := self._hub.due(previous, self._second):
+            await self._feed.refresh(self._hub.hours_in_use())
+            await self._hub.publish([key for key in due if key[0] in self._hub.hours_in_use()])
+        elif now - self._rested >= REST_S and not self._hub.hours_in_use():
+            self._rested = now
+            await self._feed.refresh(frozenset())

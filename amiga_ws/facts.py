@@ -1,0 +1,178 @@
+"""The newest facts of every collector; read by the broadcaster's tick and by REST.
+
+Each collector runs in one daemon thread of its own. `refresh` asks them all and waits no longer than a
+deadline: a late one keeps its last good facts, and says so in `sources`, until it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from amiga_ws.collectors import Collector
+from amiga_ws.snapshot import AmigaFacts, HostFacts, Snapshot, Source, SourceState, compose
+
+logger = logging.getLogger(__name__)
+
+FactsT = TypeVar("FactsT", HostFacts, AmigaFacts)
+Result = TypeVar("Result")
+
+DEADLINE_S = 0.8  # of one refresh; the tick is 1 s
+STALE_AFTER_S = 10.0  # without an answer
+FRESH_S = 0.9  # collectors are asked at most once a second in all; ticks jitter a little
+
+
+class _Worker:
+    """One daemon thread that runs jobs in order. Daemon: a hung read must not hold up our exit."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"collector-{name}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def submit(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+
+        def settle(result: Result | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]  # None only beside an error, or as Result
+
+        def job() -> None:
+            result, failure = None, None
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - a collector's boundary: handed to who waits
+                failure = error
+            try:
+                loop.call_soon_threadsafe(settle, result, failure)
+            except RuntimeError:
+                logger.debug("the loop ended before this answer")
+
+        self._jobs.put(job)
+        return future
+
+    def stop(self, last: Callable[[], None], timeout_s: float) -> bool:
+        self._jobs.put(last)
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+
+class Runner(Generic[FactsT]):
+    """One collector, its thread and its last good facts."""
+
+    def __init__(self, collector: Collector[FactsT], unknown: FactsT) -> None:
+        self.collector: Collector[FactsT] = collector
+        self.facts: FactsT = unknown  # last good ones, with `sources` telling how they stand
+        self._worker = _Worker(collector.name)
+        self._running: asyncio.Future[FactsT] | None = None  # the read that has not answered yet
+        self._asked: frozenset[int] = frozenset()  # windows of the running or last read
+        self._asked_at = float("-inf")  # monotonic; when that read was started
+        self._good_at = time.monotonic()  # when the last good answer came
+        self._failing = False  # an exception was logged and nothing good came since
+
+    async def refresh(self, windows: frozenset[int], deadline_s: float) -> None:
+        """Have facts that cover `windows` and are at most a second old, as far as the deadline allows."""
+        ends = time.monotonic() + deadline_s
+        while True:
+            if self._running is None:
+                if self._fresh(windows):
+                    return
+                self._start(windows)
+            left = ends - time.monotonic()
+            if left <= 0 or not await self._wait(left):
+                self._note_late()
+                return
+            if self._failing:
+                return
+
+    def _fresh(self, windows: frozenset[int]) -> bool:
+        return windows <= self._asked and time.monotonic() - self._asked_at < FRESH_S
+
+    def _start(self, windows: frozenset[int]) -> None:
+        self._asked, self._asked_at = windows, time.monotonic()
+        self._running = self._worker.submit(lambda: self.collector.collect(windows))
+
+    async def _wait(self, timeout_s: float) -> bool:
+        running = self._running
+        if running is None:
+            return True
+        done, _ = await asyncio.wait({running}, timeout=timeout_s)
+        if not done:
+            return False
+        if self._running is running:  # not taken yet by another waiter
+            self._running = None
+            self._take(running)
+        return True
+
+    def _take(self, answered: asyncio.Future[FactsT]) -> None:
+        error = answered.exception()
+        if error is None:
+            self.facts, self._good_at, self._failing = answered.result(), time.monotonic(), False
+            return
+        if not self._failing:
+            logger.error("collector %s failed; its last good facts stay", self.collector.name, exc_info=error)
+        self._failing = True
+        self._mark("error", f"internal error ({type(error).__name__}); see the server's log")
+
+    def _note_late(self) -> None:
+        late_s = time.monotonic() - self._good_at
+        if late_s > STALE_AFTER_S:
+            self._mark("stale", f"no answer for {late_s:.0f} s")
+
+    def _mark(self, state: SourceState, error: str) -> None:
+        known = self.facts.sources
+        marked = {
+            name: msgspec.structs.replace(known.get(name, Source()), state=state, error=error)
+            for name in self.collector.source_names
+        }
+        self.facts = msgspec.structs.replace(self.facts, sources=known | marked)
+
+    async def call(self, work: Callable[[], Result], deadline_s: float = 2.0) -> Result:
+        """Run `work` in the collector's thread. Raises TimeoutError, or what `work` raises."""
+        async with asyncio.timeout(deadline_s):
+            return await self._worker.submit(work)
+
+    def stop(self, timeout_s: float) -> None:
+        """Close the collector in its thread and end it; a hung one is left to die with the process."""
+        if not self._worker.stop(self.collector.close, timeout_s):
+            logger.warning("collector %s did not end in %.1f s", self.collector.name, timeout_s)
+
+
+class Facts:
+    """All collectors together."""
+
+    def __init__(self, instance: str, host: Collector[HostFacts], amiga: Collector[AmigaFacts]) -> None:
+        self.instance = instance
+        self.host = Runner(host, HostFacts(sources={name: Source() for name in host.source_names}))
+        self.amiga = Runner(amiga, AmigaFacts(sources={name: Source() for name in amiga.source_names}))
+
+    async def refresh(self, windows: frozenset[int], deadline_s: float = DEADLINE_S) -> None:
+        """Ask every collector at once; a broken or late one takes nothing from the others."""
+        await asyncio.gather(self.host.refresh(windows, deadline_s), self.amiga.refresh(windows, deadline_s))
+
+    def snapshot(self, hours: int) -> Snapshot:
+        """Compose from what is known now; `refresh` it with that window before."""
+        return compose(hours, self.instance, self.host.facts, self.amiga.facts)
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """End all collectors."""
+        runners: tuple[Runner[Any], ...] = (self.host, self.amiga)
+        for runner in runners:
+            runner.stop(timeout_s)
