@@ -29,6 +29,12 @@ class Transport(Protocol):
     def close(self, code: int, reason: str) -> None:
         """End the stream in order, after what was sent."""
 
+    def abort(self) -> None:
+        """Cut it now, whatever waits."""
+
+    def closed(self) -> bool:
+        """Whether the connection has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:

@@ -16,8 +16,17 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from amiga_ws.collectors import Collector
-from amiga_ws.snapshot import AmigaFacts, HostFacts, Snapshot, Source, SourceState, compose
+from amiga_ws.collectors import Collector, TaskCollector
+from amiga_ws.snapshot import (
+    AmigaFacts,
+    HostFacts,
+    Snapshot,
+    Source,
+    SourceState,
+    TaskPage,
+    TaskQuery,
+    compose,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +167,10 @@ class Runner(Generic[FactsT]):
 class Facts:
     """All collectors together."""
 
-    def __init__(self, instance: str, host: Collector[HostFacts], amiga: Collector[AmigaFacts]) -> None:
+    def __init__(self, instance: str, host: Collector[HostFacts], amiga: TaskCollector) -> None:
         self.instance = instance
         self.host = Runner(host, HostFacts(sources={name: Source() for name in host.source_names}))
+        self._tasks = amiga
         self.amiga = Runner(amiga, AmigaFacts(sources={name: Source() for name in amiga.source_names}))
 
     async def refresh(self, windows: frozenset[int], deadline_s: float = DEADLINE_S) -> None:
@@ -170,6 +180,10 @@ class Facts:
     def snapshot(self, hours: int) -> Snapshot:
         """Compose from what is known now; `refresh` it with that window before."""
         return compose(hours, self.instance, self.host.facts, self.amiga.facts)
+
+    async def find_tasks(self, query: TaskQuery) -> TaskPage:
+        """List tasks. Raises TimeoutError while the database does not answer."""
+        return await self.amiga.call(lambda: self._tasks.find_tasks(query))
 
     def stop(self, timeout_s: float = 1.0) -> None:
         """End all collectors."""

@@ -105,17 +105,14 @@ class OriginPolicy:
             return True
         return header.lower() in self.allowed_hosts or f"{host.host}:{host.port}" in self.allowed_hosts
 
-    def judge(self, origin: str | None, *, own: bool, explicit: bool) -> bool:
-        """Whether a request with this Origin header may pass; see `refusal` for the cookie rules.
+    def foreign_allowed(self, origin: str) -> bool:
+        """Whether a page that is not ours may speak to us, with an explicit token (`cookie_refusal` sees to that).
 
-        `own` is `is_own` of the parsed origin, `explicit` whether a token came in a header or subprotocol.
+        `null` (a page from a file, a sandboxed frame) only where the owner has allowed it.
         """
-        if origin is None or own:
-            return True
         if origin == "null":
-            return explicit and self.allow_null
-        parsed = parse_origin(origin)
-        return parsed is not None and parsed in self.allowed and explicit
+            return self.allow_null
+        return parse_origin(origin) in self.allowed
 
 
 def cookie_refusal(

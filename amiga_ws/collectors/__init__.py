@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from amiga_ws.snapshot import Source
+from amiga_ws.snapshot import AmigaFacts, TaskPage, TaskQuery
 
 FactsT_co = TypeVar("FactsT_co", covariant=True)
 
@@ -36,4 +36,8 @@ class Collector(Protocol[FactsT_co]):
         """Release files and connections; called once, in the collector's own thread."""
 
 
-__all__ = ["Collector", "Source"]
+class TaskCollector(Collector[AmigaFacts], Protocol):
+    """The collector of AMIGA's facts; it can also list tasks."""
+
+    def find_tasks(self, query: TaskQuery) -> TaskPage:
+        """All tasks that match, one page of them; an empty page while there is no database."""

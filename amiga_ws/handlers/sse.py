@@ -1,0 +1,60 @@
+"""`GET /api/stream/metrics`: the stream as Server-Sent Events, its query being the subscribe."""
+
+from __future__ import annotations
+
+import random
+from typing import ClassVar
+
+from tornado.web import HTTPError
+
+from amiga_ws.handlers.connect import welcome
+from amiga_ws.handlers.guard import Guarded
+from amiga_ws.handlers.parameters import flag, number
+from amiga_ws.handlers.transport import SseTransport, StreamWriter
+from amiga_ws.wire import DEFAULT_HOURS, RequestError, Subscribe, clamp_hours
+
+RETRY_RANGE_MS = (2000, 5000)  # an EventSource's wait before it comes back, drawn for each
+MAX_LAST_EVENT_ID = 64
+
+
+class MetricsEvents(Guarded):
+    """One SSE viewer. The response has no length and ends with the connection."""
+
+    stream: ClassVar[bool] = True
+
+    async def get(self) -> None:
+        request = self._subscription()
+        if not self.request.supports_http_1_1():
+            raise HTTPError(400, "an event stream needs HTTP/1.1")
+        head = self._head()
+        stream = self.detach()
+        stream.set_nodelay(True)
+        writer = StreamWriter(stream, lambda: client.drained())
+        writer.write(head)
+        client = welcome(self, SseTransport(writer))
+        hub = self.services.hub
+        stream.set_close_callback(lambda: hub.remove(client))
+        await hub.subscribe(client, request)
+
+    def _subscription(self) -> Subscribe:
+        last_id = self.request.headers.get("Last-Event-ID")
+        request = Subscribe(
+            hours=number(self, "hours", DEFAULT_HOURS),
+            update_interval=number(self, "interval", self.services.settings.metrics.update_interval),
+            delta=flag(self, "delta"),
+            resume=last_id[:MAX_LAST_EVENT_ID] if last_id else None,
+        )
+        try:
+            clamp_hours(request.hours)
+        except RequestError as error:
+            raise HTTPError(400, "%s", error.text) from error
+        return request
+
+    def _head(self) -> bytes:
+        """The response's head, written by us: Tornado's chunks would cost a frame each and a buffer copy."""
+        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.set_header("X-Accel-Buffering", "no")
+        self.set_header("Connection", "close")
+        lines = [f"{name}: {value}" for name, value in self._headers.get_all()]
+        retry = f"retry: {random.randint(*RETRY_RANGE_MS)}\n\n"  # noqa: S311 - spread, no secret
+        return ("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]) + retry).encode("latin-1")

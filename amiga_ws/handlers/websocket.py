@@ -1,0 +1,73 @@
+"""`WS /ws`: the stream over WebSocket."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+from tornado.websocket import WebSocketHandler
+
+from amiga_ws.client import Client
+from amiga_ws.handlers.connect import welcome
+from amiga_ws.handlers.credentials import offered_subprotocols
+from amiga_ws.handlers.guard import Guarded, RefusedError
+from amiga_ws.handlers.transport import StreamWriter, WebSocketTransport
+from amiga_ws.wire import SUBPROTOCOL, Close
+
+logger = logging.getLogger(__name__)
+
+UNSUPPORTED_DATA = 1003  # RFC 6455, 7.4.1
+
+
+class MetricsSocket(Guarded, WebSocketHandler):
+    """One WebSocket viewer. Text messages go to the hub in order, each after the peer has read the answers."""
+
+    stream: ClassVar[bool] = True
+    client: Client | None = None  # set by open, once the handshake is done
+    _writer: StreamWriter
+
+    def _admit(self) -> None:
+        super()._admit()
+        headers = self.request.headers
+        if not self._finished and headers.get("Upgrade", "").lower() != "websocket":
+            headers_out = {"Upgrade": "websocket", "Connection": "Upgrade"}
+            raise RefusedError(
+                426, "invalid_request", "this is a WebSocket: upgrade", "no upgrade", headers=headers_out
+            )
+
+    def check_origin(self, origin: str) -> bool:
+        """True: the guard has judged. Tornado does not even ask where Origin equals Host (DNS rebinding)."""
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Only the fixed name is ever echoed, never the one that carries the token."""
+        return SUBPROTOCOL if SUBPROTOCOL in offered_subprotocols(self.request) else None
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        """The handshake is done."""
+        connection: Any = self.ws_connection
+        self.set_nodelay(True)
+        self._writer = StreamWriter(connection.stream, self._drained)
+        self.client = welcome(self, WebSocketTransport(self, self._writer))
+
+    def _drained(self) -> None:
+        if self.client is not None:
+            self.client.drained()
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Tornado reads the next frame when this is done: a peer that does not read is not read from."""
+        if self.client is None or self.ws_connection is None:
+            return
+        if isinstance(message, bytes):
+            self.close(UNSUPPORTED_DATA, "binary messages are not part of amiga.v1")
+            return
+        await self._writer.drained()
+        try:
+            await self.services.hub.obey(self.client, message)
+        except Exception:
+            logger.exception("a message of %s failed", self.client.client_id)
+            self.services.hub.close(self.client, Close.SERVER_ERROR, "server error: see the server's log")
+
+    def on_close(self) -> None:
+        if self.client is not None:
+            self.services.hub.remove(self.client)

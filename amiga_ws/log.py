@@ -1,0 +1,36 @@
+"""How a log line looks: one line an event, nothing from outside unescaped, no token ever."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+
+# Three base64url parts: a JWT, wherever it came from. The signature's absence does not make it harmless.
+_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(\.[\w-]*)?")
+# C0 but the line end (tracebacks), DEL, C1 and the Unicode line separators: a terminal would obey them.
+_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(10), *range(11, 32), *range(127, 160)]}
+_CONTROLS |= {0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+class LineFormatter(logging.Formatter):
+    """`time LEVEL logger: message`; a traceback follows indented, so no outside text can fake a line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record).translate(_CONTROLS)
+        return _JWT.sub("[token]", text).replace("\n", "\n    ")
+
+
+def configure(level: str) -> None:
+    """Send everything from `level` on to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Tornado reports each malformed request and failed handshake at these; peers must not fill our log.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
