@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from amiga_ws import log, state
 from amiga_ws.auth.origins import OriginPolicy
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.broadcaster import TICK_S, Broadcaster
-from amiga_ws.client import Clock
+from amiga_ws.client import Clock, Transport
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.collectors.host import HostCollector
 from amiga_ws.config import Settings
@@ -46,6 +47,7 @@ NEXT_PORTS = range(3001, 3011)  # AMIGA's own server uses 3000
 RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections being refused
 WANTED_DESCRIPTORS = 65_536
 CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
+POLL_S = 0.02
 BACKLOG = 1024
 COME_BACK_MS = (500, 3000)  # told to each client when we shut down: together they would come as a storm
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
@@ -172,12 +174,8 @@ class Server:
             self.hub.close(
                 client, Close.SHUTTING_DOWN, "the server is shutting down", retry_ms=_drawn_retry_ms()
             )
-        deadline = time.monotonic() + CLOSE_DEADLINE_S
         await self._http.close_all_connections()
-        while not all(client.transport.closed() for client in clients) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        for client in clients:
-            client.transport.abort()
+        await _all_closed([client.transport for client in clients], CLOSE_DEADLINE_S)
         if self._first_reads is not None:
             self._first_reads.cancel()
         await asyncio.to_thread(self.facts.stop)
@@ -235,6 +233,18 @@ def carried_connections(wanted: int) -> int:
     return carried
 
 
+async def _all_closed(transports: list[Transport], within_s: float) -> None:
+    """Wait for the close handshakes, and cut who does not answer."""
+    for _ in range(
+        round(within_s / POLL_S)
+    ):  # polled: a stream has one close callback, and its handler has it
+        if all(transport.closed() for transport in transports):
+            return
+        await asyncio.sleep(POLL_S)
+    for transport in transports:
+        transport.abort()
+
+
 def _drawn_retry_ms() -> int:
     return random.randint(*COME_BACK_MS)  # noqa: S311 - spread, no secret
 
@@ -246,8 +256,11 @@ def _bracketed(host: str) -> str:
 # -- the process ---------------------------------------------------------------------------------
 
 
-def run(settings: Settings, demo: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 with one line on stderr."""
+def run(settings: Settings, demo: bool = False, on_listening: Callable[[], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 with one line on stderr.
+
+    `on_listening` is called once, after the line `listening on ...` was written.
+    """
     log.configure(settings.log.level)
     simulator = None
     if demo:
@@ -255,7 +268,7 @@ def run(settings: Settings, demo: bool = False) -> int:
         settings = _watching(settings, root)
         simulator = _start_simulator(root)
     try:
-        return asyncio.run(_serve(settings, demo))
+        return asyncio.run(_serve(settings, demo, on_listening))
     except (StartError, state.StateError) as error:
         sys.stderr.write(f"amiga_ws: {error}\n")
         return EXIT_FAILED
@@ -264,7 +277,7 @@ def run(settings: Settings, demo: bool = False) -> int:
             _end(simulator)
 
 
-async def _serve(settings: Settings, demo: bool) -> int:
+async def _serve(settings: Settings, demo: bool, on_listening: Callable[[], None] | None) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     server = Server(settings, demo=demo)
@@ -273,6 +286,8 @@ async def _serve(settings: Settings, demo: bool) -> int:
         loop.add_signal_handler(signum, stopping.set)
     sys.stdout.write(f"listening on {server.url}\n")
     sys.stdout.flush()
+    if on_listening is not None:
+        on_listening()
     await stopping.wait()
     await server.stop()
     return 0

@@ -9,22 +9,29 @@ from typing import Literal, Protocol
 
 from amiga_ws.auth.tokens import Identity
 from amiga_ws.ratelimit import TokenBucket
-from amiga_ws.window import Window
+from amiga_ws.window import NOTHING_SENT, Window
 from amiga_ws.wire import Bye, Close, Config, Event, Heartbeat, Lag, Message, MessageId, close_reason
 
 HEARTBEAT_S = 15.0  # of silence before a heartbeat
+STALL_S = 10.0  # without progress before a slow peer is cut
 
 
 class Transport(Protocol):
-    """The bytes to one peer. Neither method blocks or raises for a peer that has gone."""
+    """The bytes to one peer. No method blocks or raises for a peer that has gone."""
 
     kind: Literal["websocket", "sse"]
 
     def busy(self) -> bool:
         """Whether earlier bytes still wait for the peer."""
 
+    def offer(self, message: Message) -> bool:
+        """Send unless busy; False when it was. The hot path: once for each client and tick."""
+
     def send(self, message: Message) -> None:
         """Send now; what the kernel refuses is kept and `Client.drained` called when it has left."""
+
+    def queued(self) -> int:
+        """Bytes in the kernel that the peer has not acknowledged."""
 
     def close(self, code: int, reason: str) -> None:
         """End the stream in order, after what was sent."""
@@ -57,10 +64,12 @@ class Client:
     refreshes: TokenBucket  # request_refresh
     config: Config | None = None  # set by subscribe, None again by unsubscribe
     window: Window | None = None  # the subscribed window, set together with config
-    sent: Message | None = None  # the last state given to the transport, of this window
+    sent_seq: int = NOTHING_SENT  # the last state of `window` given to the transport
     owed: bool = False  # a newer state waits until the transport has drained
     coalesced: int = 0  # states skipped while it was busy
     owed_since: float = 0.0  # monotonic; when `owed` became true
+    queued: int = 0  # bytes the peer had not taken when we last looked at a busy transport
+    stalled_since: float | None = None  # monotonic; since when `queued` has not moved; None: not busy
     # Monotonic; when to break the silence. The first is drawn, so that clients that came together part.
     heartbeat_at: float = field(default=0.0)
 
@@ -70,35 +79,38 @@ class Client:
     @property
     def position(self) -> str | None:
         """The position of the last state it was given."""
-        return None if self.sent is None else self.sent.position
+        return None if self.window is None else self.window.position_at(self.sent_seq)
 
     # -- what it is given ------------------------------------------------------------------------
 
-    def offer(self, state: Message) -> None:
-        """Give the newest state of its window now, or owe it: at most one frame, the newest."""
-        if self.sent is state:
+    def give_newest(self) -> None:
+        """Send the newest state of its window, whether or not the transport is busy."""
+        window = self.window
+        if window is None or window.newest is None:
             return
-        if self.transport.busy():
-            self.coalesced += self.owed
-            if not self.owed:
-                self.owed, self.owed_since = True, self.clock.monotonic()
-            return
-        self._give(state)
+        delta = self.config is not None and self.config.delta
+        message = window.update_from(self.sent_seq) if delta else window.newest.message
+        self.sent_seq, self.owed = window.newest.seq, False
+        self.heartbeat_at = self.clock.monotonic() + HEARTBEAT_S
+        self.transport.send(message)
+
+    def owe(self) -> None:
+        """The transport is busy: it is owed one state, the newest at the time it drains."""
+        if self.owed:
+            self.coalesced += 1
+        else:
+            self.owed, self.owed_since = True, self.clock.monotonic()
 
     def drained(self) -> None:
         """The transport has room again: pay what is owed and tell how far behind that was."""
-        if not self.owed or self.window is None or self.window.message is None:
+        self.stalled_since = None
+        if not self.owed:
             return
-        behind_ms = int((self.clock.monotonic() - self.owed_since) * 1000)
-        skipped, self.coalesced, self.owed = self.coalesced, 0, False
-        self._give(self.window.message)
+        skipped, behind_s = self.coalesced, self.clock.monotonic() - self.owed_since
+        self.coalesced = 0
+        self.give_newest()
         if skipped:
-            self.say(Lag(skipped, behind_ms))
-
-    def _give(self, state: Message) -> None:
-        self.sent = state
-        self.heartbeat_at = self.clock.monotonic() + HEARTBEAT_S
-        self.transport.send(state)
+            self.say(Lag(skipped, int(behind_s * 1000)))
 
     def say(self, event: Event, message_id: MessageId = None) -> None:
         """Send a named event, at once."""
@@ -112,6 +124,16 @@ class Client:
         if now >= self.heartbeat_at and not self.transport.busy():
             self.say(Heartbeat(self.position, self.clock.wall()))
 
+    def stalled(self, now: float) -> bool:
+        """Whether the peer has taken nothing for 10 s although bytes wait for it."""
+        if not self.transport.busy():
+            self.stalled_since = None
+            return False
+        queued = self.transport.queued()
+        if self.stalled_since is None or queued != self.queued:
+            self.queued, self.stalled_since = queued, now
+        return now - self.stalled_since >= STALL_S
+
     @property
     def expired(self) -> bool:
         """Whether its credential has ended."""
@@ -119,16 +141,15 @@ class Client:
 
     # -- end -------------------------------------------------------------------------------------
 
-    def subscribe(self, config: Config, window: Window) -> None:
-        """Take a subscription; of a new window nothing has been sent yet."""
-        if window is not self.window:
-            self.sent = None
-        self.config, self.window, self.owed, self.coalesced = config, window, False, 0
+    def subscribe(self, config: Config, window: Window, sent_seq: int) -> None:
+        """Take a subscription, as one who has the state `sent_seq` of that window."""
+        self.config, self.window, self.sent_seq = config, window, sent_seq
+        self.owed, self.coalesced = False, 0
 
     def unsubscribe(self) -> None:
         """Be owed nothing any more."""
-        self.config = self.window = self.sent = None
-        self.owed, self.coalesced = False, 0
+        self.config = self.window = None
+        self.sent_seq, self.owed, self.coalesced = NOTHING_SENT, False, 0
 
     def bye(self, code: Close, reason: str, ref: str, retry_ms: int | None = None) -> None:
         """Say why and close."""

@@ -1,11 +1,32 @@
-"""One window (hours) in use: its newest state and the position that counts its changes. Pure."""
+"""One window (hours) in use: its newest state, the position that counts its changes, and patches. Pure."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
 import msgspec
 
-from amiga_ws.snapshot import Snapshot, same_content
-from amiga_ws.wire import METRICS_UPDATE, Message, encode
+from amiga_ws.patch import diff
+from amiga_ws.snapshot import Snapshot, Source, same_content
+from amiga_ws.wire import METRICS_PATCH, METRICS_UPDATE, Message, Patch, encode
+
+NOTHING_SENT = -1  # before any seq
+MAX_BASES = 64  # states kept as delta bases
+MAX_BASES_BYTES = 2 * 1024 * 1024  # of their JSON; as structs that share what did not change they are less
+AS_OF_STEP_S = 15.0  # how far a source's `as_of` may lag behind while nothing else about it changes
+
+Why = Literal["epoch", "window", "evicted"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state of a window, encoded once."""
+
+    seq: int
+    snapshot: Snapshot
+    message: Message  # metrics_update
 
 
 class Window:
@@ -17,20 +38,86 @@ class Window:
     def __init__(self, hours: int, epoch: str) -> None:
         self.hours = hours
         self._epoch = epoch
-        self._seq = 0
-        self.newest: Snapshot | None = None  # None until the first `advance`
-        self.message: Message | None = None  # `newest` as metrics_update, encoded once
+        self.newest: State | None = None  # None until the first `advance`
+        self._bases: OrderedDict[int, State] = OrderedDict()  # by seq, oldest first, the newest among them
+        self._bases_bytes = 0
+        self._updates: dict[int, Message] = {}  # base seq → what brings it to the newest; made on demand
 
-    @property
-    def position(self) -> str:
-        """The position of the newest state."""
-        return f"{self._epoch}.{self.hours}.{self._seq}"
+    def position_at(self, seq: int) -> str | None:
+        """The position of a state; None for NOTHING_SENT."""
+        return None if seq == NOTHING_SENT else f"{self._epoch}.{self.hours}.{seq}"
 
-    def advance(self, snapshot: Snapshot, now: float) -> bool:
-        """Take the newest composition; False (and nothing kept) when its content has not changed."""
-        if self.newest is not None and same_content(self.newest, snapshot):
-            return False
-        self._seq += 1
-        self.newest = msgspec.structs.replace(snapshot, timestamp=now, position=self.position)
-        self.message = Message(METRICS_UPDATE, encode(self.newest), position=self.position)
-        return True
+    def advance(self, snapshot: Snapshot, now: float) -> State:
+        """Take the newest composition and return the newest state: the old one when nothing has changed."""
+        old = self.newest
+        if old is not None:
+            if same_content(old.snapshot, snapshot):
+                return old
+            snapshot = _steady_as_of(old.snapshot, snapshot)
+        seq = 1 if old is None else old.seq + 1
+        position = self.position_at(seq)
+        stamped = msgspec.structs.replace(snapshot, timestamp=now, position=position or "")
+        self.newest = State(seq, stamped, Message(METRICS_UPDATE, encode(stamped), position=position))
+        self._keep(self.newest)
+        self._updates.clear()
+        return self.newest
+
+    def _keep(self, state: State) -> None:
+        self._bases[state.seq] = state
+        self._bases_bytes += len(state.message.data)
+        while len(self._bases) > MAX_BASES or (self._bases_bytes > MAX_BASES_BYTES and len(self._bases) > 1):
+            _, dropped = self._bases.popitem(last=False)
+            self._bases_bytes -= len(dropped.message.data)
+
+    def update_from(self, base_seq: int) -> Message:
+        """What brings a delta client from `base_seq` to the newest state, made once for all of them.
+
+        A patch, or the full state when the base is unknown or the patch would not be smaller.
+        """
+        found = self._updates.get(base_seq)
+        if found is None:
+            found = self._updates[base_seq] = self._make_update(base_seq)
+        return found
+
+    def _make_update(self, base_seq: int) -> Message:
+        newest, base = self.newest, self._bases.get(base_seq)
+        assert newest is not None  # noqa: S101 - clients are subscribed after the first advance
+        if base is None or base is newest:
+            return newest.message
+        data = encode(
+            Patch(
+                hours=self.hours,
+                base=self.position_at(base_seq) or "",
+                position=newest.snapshot.position,
+                timestamp=newest.snapshot.timestamp,
+                patch=diff(base.snapshot, newest.snapshot),
+            )
+        )
+        if len(data) >= len(newest.message.data):
+            return newest.message
+        return Message(METRICS_PATCH, data, position=newest.snapshot.position)
+
+    def find(self, position: str) -> tuple[int, Why]:
+        """The seq of a position a client remembers, or NOTHING_SENT and why it cannot be continued."""
+        epoch, _, rest = position.partition(".")
+        hours, _, seq = rest.partition(".")
+        if epoch != self._epoch:
+            return NOTHING_SENT, "epoch"
+        if hours != str(self.hours):
+            return NOTHING_SENT, "window"
+        known = {str(kept): kept for kept in self._bases}
+        return (known[seq], None) if seq in known else (NOTHING_SENT, "evicted")
+
+
+def _steady_as_of(old: Snapshot, new: Snapshot) -> Snapshot:
+    """Keep each source's former `as_of` for a while: four clocks a second would be half of a quiet patch."""
+    sources = {name: _steady(old.sources.get(name), source) for name, source in new.sources.items()}
+    return msgspec.structs.replace(new, sources=sources)
+
+
+def _steady(old: Source | None, new: Source) -> Source:
+    if old is None or old.as_of is None or new.as_of is None or old.state != new.state:
+        return new
+    if not 0 <= new.as_of - old.as_of < AS_OF_STEP_S:
+        return new
+    return msgspec.structs.replace(new, as_of=old.as_of)

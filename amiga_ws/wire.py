@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from amiga_ws.patch import Operation
+
 SUBPROTOCOL = "amiga.v1"
 BEARER_SUBPROTOCOL = "amiga.bearer."
 
@@ -173,7 +175,7 @@ def config_of(request: Subscribe, default_interval: int, message_id: MessageId =
     asked = default_interval if request.update_interval is None else request.update_interval
     interval, interval_moved = clamp_interval(asked)
     clamped = [name for name, moved in (("hours", hours_moved), ("update_interval", interval_moved)) if moved]
-    return Config(hours, interval, False, [*clamped, "delta"] if request.delta else clamped)
+    return Config(hours, interval, request.delta, clamped)
 
 
 # -- server → client -----------------------------------------------------------------------------
@@ -243,6 +245,16 @@ class Bye(msgspec.Struct, frozen=True):
     ref: str
 
 
+class Patch(msgspec.Struct, frozen=True, kw_only=True, rename={"base": "from"}):
+    """`patch` turns the document at `base` into the one at `position`, both without their stamps."""
+
+    hours: int
+    base: str
+    position: str
+    timestamp: float
+    patch: list[Operation]
+
+
 _EVENT_NAMES: dict[type[msgspec.Struct], str] = {
     Connected: "connected",
     Subscribed: "subscribed",
@@ -256,6 +268,7 @@ _EVENT_NAMES: dict[type[msgspec.Struct], str] = {
 Event = Connected | Subscribed | Unsubscribed | IntervalUpdated | Heartbeat | Lag | ErrorEvent | Bye
 
 METRICS_UPDATE = "metrics_update"
+METRICS_PATCH = "metrics_patch"
 
 encode = msgspec.json.Encoder().encode
 

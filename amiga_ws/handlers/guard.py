@@ -136,10 +136,11 @@ class Guarded(RequestHandler):
     @property
     def address(self) -> str:
         """The key under which a peer's address is limited: IPv4 as it is, IPv6 by its /64 (one household)."""
+        remote = str(self.request.remote_ip)
         try:
-            ip = ipaddress.ip_address(self.request.remote_ip.partition("%")[0])
+            ip = ipaddress.ip_address(remote.partition("%")[0])
         except ValueError:
-            return self.request.remote_ip
+            return remote
         if isinstance(ip, ipaddress.IPv6Address):
             return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False).network_address)
         return str(ip)

@@ -8,9 +8,9 @@ import msgspec
 from tornado.web import HTTPError
 
 from amiga_ws.auth.tokens import Identity, TokenType
-from amiga_ws.collectors.amiga import TaskQuery
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import number, text
+from amiga_ws.snapshot import TASK_SORTS, TaskQuery
 from amiga_ws.wire import DEFAULT_HOURS, RequestError, clamp_hours, encode
 
 JSON_TYPE = "application/json; charset=UTF-8"
@@ -49,20 +49,18 @@ class Tasks(Api):
     """`GET /api/tasks?status=&search=&sort=&page=&page_size=`: AMIGA's tasks, page by page."""
 
     async def get(self) -> None:
+        sort = text(self, "sort") or "-created_at"
+        if sort.removeprefix("-") not in TASK_SORTS:
+            raise HTTPError(400, f"sort is one of {', '.join(TASK_SORTS)}, with - before it for descending")
         query = TaskQuery(
             status=tuple(filter(None, text(self, "status").split(","))),
             search=text(self, "search"),
-            sort=text(self, "sort") or "-created_at",
+            sort=sort,
             page=self._whole("page", 1, MAX_PAGE),
             page_size=self._whole("page_size", DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE),
         )
-        if not query.sortable:
-            raise HTTPError(
-                400, f"sort is one of {', '.join(TaskQuery.SORTS)}, with - before it for descending"
-            )
-        amiga = self.services.facts.amiga
         try:
-            page = await amiga.call(lambda: amiga.collector.find_tasks(query))
+            page = await self.services.facts.find_tasks(query)
         except TimeoutError as error:
             raise HTTPError(503, "AMIGA's database does not answer") from error
         self.reply(page)

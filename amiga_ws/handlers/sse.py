@@ -24,14 +24,14 @@ class MetricsEvents(Guarded):
 
     async def get(self) -> None:
         request = self._subscription()
-        if not self.request.supports_http_1_1():
+        if self.request.version != "HTTP/1.1":
             raise HTTPError(400, "an event stream needs HTTP/1.1")
         head = self._head()
         stream = self.detach()
-        stream.set_nodelay(True)
-        writer = StreamWriter(stream, lambda: client.drained())
+        writer = StreamWriter(stream)
         writer.write(head)
         client = welcome(self, SseTransport(writer))
+        writer.on_drained = client.drained
         hub = self.services.hub
         stream.set_close_callback(lambda: hub.remove(client))
         await hub.subscribe(client, request)

@@ -46,13 +46,9 @@ class MetricsSocket(Guarded, WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         """The handshake is done."""
         connection: Any = self.ws_connection
-        self.set_nodelay(True)
-        self._writer = StreamWriter(connection.stream, self._drained)
-        self.client = welcome(self, WebSocketTransport(self, self._writer))
-
-    def _drained(self) -> None:
-        if self.client is not None:
-            self.client.drained()
+        self._writer = StreamWriter(connection.stream)
+        self.client = welcome(self, WebSocketTransport(self, connection, self._writer))
+        self._writer.on_drained = self.client.drained
 
     async def on_message(self, message: str | bytes) -> None:
         """Tornado reads the next frame when this is done: a peer that does not read is not read from."""

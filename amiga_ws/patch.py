@@ -1,0 +1,101 @@
+"""JSON Patch (RFC 6902) between two snapshots, in `add`, `replace` and `remove`. Pure.
+
+Made for small patches: equal parts are skipped by comparing structs in C, rows of a list are matched by
+what identifies them, so that one new activity line is one `add` and one `remove`, never the list again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from typing import Any, Literal
+
+import msgspec
+
+# Stamped outside the patched document: metrics_patch carries them itself.
+STAMPS = frozenset({"timestamp", "position"})
+# What identifies a row among its like; a list without any is compared element by element.
+ROW_KEYS = ("task_id", "session_id", "mount", "error_class", "subject", "timestamp", "pid")
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One step; `path` is a JSON Pointer (RFC 6901), `value` is absent from `remove`."""
+
+    op: Literal["add", "replace", "remove"]
+    path: str
+    value: Any = msgspec.UNSET
+
+
+def diff(base: msgspec.Struct, newest: msgspec.Struct) -> list[Operation]:
+    """The steps that turn `base` into `newest`, two structs of one type, but for their `STAMPS`."""
+    return list(_struct(base, newest, "", STAMPS))
+
+
+def _any(base: Any, newest: Any, path: str) -> Iterator[Operation]:  # noqa: ANN401 - any JSON value
+    if base == newest:
+        return
+    if type(base) is type(newest):
+        if isinstance(base, msgspec.Struct):
+            yield from _struct(base, newest, path)
+            return
+        if isinstance(base, dict):
+            yield from _mapping(base, newest, path)
+            return
+        if isinstance(base, list) and base and newest:
+            yield from _shortest(list(_rows(base, newest, path)), newest, path)
+            return
+    yield Operation(op="replace", path=path, value=newest)
+
+
+def _struct(
+    base: msgspec.Struct, newest: msgspec.Struct, path: str, skipped: frozenset[str] = frozenset()
+) -> Iterator[Operation]:
+    for name, wire_name in zip(base.__struct_fields__, base.__struct_encode_fields__, strict=True):
+        if name not in skipped:
+            yield from _any(getattr(base, name), getattr(newest, name), f"{path}/{wire_name}")
+
+
+def _mapping(base: dict[str, Any], newest: dict[str, Any], path: str) -> Iterator[Operation]:
+    for key in base.keys() - newest.keys():
+        yield Operation(op="remove", path=f"{path}/{_escaped(key)}")
+    for key, value in newest.items():
+        if key not in base:
+            yield Operation(op="add", path=f"{path}/{_escaped(key)}", value=value)
+        else:
+            yield from _any(base[key], value, f"{path}/{_escaped(key)}")
+
+
+def _rows(base: list[Any], newest: list[Any], path: str) -> Iterator[Operation]:
+    """From the end to the start: what is done to a row never moves those before it."""
+    matcher = SequenceMatcher(None, _identities(base), _identities(newest), autojunk=False)
+    for _, start, end, new_start, new_end in reversed(matcher.get_opcodes()):
+        common = min(end - start, new_end - new_start)
+        for index in reversed(range(start + common, end)):
+            yield Operation(op="remove", path=f"{path}/{index}")
+        for value in reversed(newest[new_start + common : new_end]):
+            yield Operation(op="add", path=f"{path}/{start + common}", value=value)
+        for offset in reversed(range(common)):
+            yield from _any(base[start + offset], newest[new_start + offset], f"{path}/{start + offset}")
+
+
+def _identities(rows: Sequence[Any]) -> list[Any]:
+    first = rows[0]
+    if not isinstance(first, msgspec.Struct):
+        return list(range(len(rows)))
+    names = [name for name in ROW_KEYS if name in first.__struct_fields__]
+    return [tuple(getattr(row, name) for name in names) for row in rows]
+
+
+def _shortest(operations: list[Operation], newest: list[Any], path: str) -> list[Operation]:
+    """The steps, or the whole list again where that is less."""
+    whole = [Operation(op="replace", path=path, value=newest)]
+    if len(operations) == 1:
+        return operations
+    return operations if len(_encoded(operations)) < len(_encoded(whole)) else whole
+
+
+_encoded = msgspec.json.Encoder().encode
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
