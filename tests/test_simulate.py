@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from amiga_ws.simulate import ManualClock, Simulator, main
+from amiga_ws.simulate.bulk import generate
 from amiga_ws.simulate.schema import VERSIONS
 
 NOON = 1_795_435_200.0  # 2026-11-23T12:00:00Z
@@ -358,6 +359,42 @@ def test_equal_seeds_make_equal_files(make, clock):
     dump = [list(sim.con.iterdump()) for sim in (one, two, other)]
     assert dump[0] == dump[1]
     assert dump[0] != dump[2]
+
+
+# -- large installations -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [1, 3, 4])
+def test_a_bulk_installation_has_the_rows_of_its_mode(tmp_path, mode):
+    made = generate(tmp_path, 6_000, now=NOON, rows_per_call=mode, hook_logs=50, zone=UTC)
+    assert made.calls == 6_000 // mode
+    assert query(tmp_path, "SELECT count(*) FROM tool_usage") == [(made.tool_rows,)] == [(6_000,)]
+    ended = "SELECT count(*) FROM agent_status WHERE status = 'tool_call'"
+    assert query(tmp_path, ended) == [(made.calls,)]
+    failed = "SELECT count(*) FROM agent_status WHERE metadata LIKE '%\"success\": false%'"
+    assert query(tmp_path, failed) == [(made.failed_calls,)]
+    finished = query(tmp_path, "SELECT count(*) FROM tool_usage WHERE success IS NOT NULL")[0][0]
+    assert finished == made.calls * {1: 1, 3: 2, 4: 2}[mode]
+    assert query(tmp_path, "SELECT count(*) FROM tasks") == [(made.tasks,)]
+
+
+def test_a_bulk_installation_is_whole_and_can_be_played_on(tmp_path, clock):
+    made = generate(tmp_path, 3_000, now=NOON, hook_logs=100, zone=UTC)
+    logs = list((tmp_path / "logs" / "sessions").iterdir())
+    assert len(logs) == made.hook_logs == 100
+    for log in logs:
+        for line in (log / "pre_tool_use.jsonl").read_text().splitlines():
+            assert json.loads(line)["session_uuid"] == log.name
+    sim = Simulator(tmp_path, clock=clock, zone=UTC)
+    fresh = Simulator(tmp_path / "fresh", clock=clock)
+    indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY 1"
+    assert rows(sim, indexes) == rows(fresh, indexes)
+    newest = rows(sim, "SELECT max(timestamp) FROM tool_usage")[0][0]
+    assert "2026-11-23T11:00" < newest <= "2026-11-23T12:00:00.050000"
+    sim.start_tool(sim.start_task())
+    assert rows(sim, "SELECT max(id) FROM tool_usage") == [(made.tool_rows + 2,)]
+    sim.close()
+    fresh.close()
 
 
 # -- the demonstration ---------------------------------------------------------------------------------------
