@@ -1,0 +1,121 @@
+"""AMIGA's processes: its server, and the `claude` child behind each running task.
+
+A task's whole prompt stands in its command line, so command lines are looked at and never kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import psutil
+
+from amiga_ws.snapshot import AmigaProcess, TaskProcess
+
+logger = logging.getLogger(__name__)
+
+MIB = 1 << 20
+LIST_EVERY_S = 60.0  # listing a few hundred processes costs 54-76 ms
+MAX_TASKS = 50
+REUSED_AFTER_S = 120.0  # AMIGA notes the pid within seconds; a process begun later is another one
+SERVER_SCRIPT = "monitoring/server.py"
+
+
+class Processes:
+    """Known pids are read at each call, the list of all processes at most once a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._listed = float("-inf")
+        self._servers: list[psutil.Process] = []
+        self._tasks: dict[int, psutil.Process] = {}
+        self._last_server: AmigaProcess | None = None  # the one seen last, to tell "gone" from "never seen"
+
+    @property
+    def server_count(self) -> int:
+        """How many AMIGA servers the last listing found."""
+        return len(self._servers)
+
+    def server(self) -> AmigaProcess | None:
+        """AMIGA's server process; `alive` false once it has gone, None if none was ever seen."""
+        if self._clock() - self._listed >= LIST_EVERY_S:
+            self._listed = self._clock()
+            self._servers = sorted(_find_servers(), key=lambda process: process.pid)
+        for process in self._servers:
+            reading = _read_server(process)
+            if reading is not None:
+                self._last_server = reading
+                return reading
+        if self._last_server is not None:
+            gone = self._last_server
+            self._last_server = AmigaProcess(pid=gone.pid, alive=False, since=gone.since)
+        return self._last_server
+
+    def tasks(self, running: Iterable[tuple[str, int, float | None]]) -> list[TaskProcess]:
+        """One entry per (task id, pid, time the task was last known to start), at most 50."""
+        wanted = list(running)[:MAX_TASKS]
+        known = {pid for _, pid, _ in wanted}
+        self._tasks = {pid: process for pid, process in self._tasks.items() if pid in known}
+        return [self._task(task_id, pid, started) for task_id, pid, started in wanted]
+
+    def _task(self, task_id: str, pid: int, started: float | None) -> TaskProcess:
+        dead = TaskProcess(task_id=task_id, pid=pid, alive=False)
+        try:
+            process = self._tasks.get(pid)
+            if process is None or not process.is_running():
+                process = psutil.Process(pid)
+                self._tasks[pid] = process
+            with process.oneshot():
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    return dead
+                if started is not None and process.create_time() > started + REUSED_AFTER_S:
+                    return dead
+                return TaskProcess(
+                    task_id=task_id,
+                    pid=pid,
+                    alive=True,
+                    rss=process.memory_info().rss // MIB * MIB,
+                    cpu_percent=float(round(process.cpu_percent(interval=None))),
+                )
+        except psutil.AccessDenied:
+            return TaskProcess(task_id=task_id, pid=pid, alive=True)
+        except (psutil.Error, ValueError, OverflowError):
+            self._tasks.pop(pid, None)
+            return dead
+
+
+def _find_servers() -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            line = process.cmdline()
+        except (psutil.Error, OSError):
+            continue
+        # A shell that starts it, or an editor that shows it, has the name too: the interpreter must be first.
+        if line and "python" in line[0].rsplit("/", 1)[-1] and any(_is_server(word) for word in line[1:4]):
+            found.append(process)
+    return found
+
+
+def _is_server(word: str) -> bool:
+    return word.endswith(SERVER_SCRIPT) or word == "monitoring.server"
+
+
+def _read_server(process: psutil.Process) -> AmigaProcess | None:
+    try:
+        with process.oneshot():
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return AmigaProcess(
+                pid=process.pid,
+                alive=True,
+                since=float(round(process.create_time())),
+                rss=process.memory_info().rss // MIB * MIB,
+                cpu_percent=float(round(process.cpu_percent(interval=None))),
+                threads=process.num_threads(),
+            )
+    except psutil.AccessDenied:
+        return AmigaProcess(pid=process.pid, alive=True)
+    except (psutil.Error, OSError):
+        return None

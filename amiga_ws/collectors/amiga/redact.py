@@ -1,0 +1,140 @@
+"""The one redactor: every text that AMIGA, its users or its tools wrote passes here before it is kept.
+
+It errs on the side of hiding. What it returns is still foreign text: it must be escaped where it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MASK = "•••"
+SCAN_LIMIT = 20_000  # characters looked at; the rest is cut off before, never shown unscanned
+MAX_DEPTH = 12
+MAX_ITEMS = 200
+
+_KEY = (
+    r"(?:[a-z0-9_.-]{0,40}?(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|apikey|private[_-]?key|access[_-]?key"
+    r"|credential|authorization|auth|cookie|session[_-]?key|client[_-]?secret|connection[_-]?string|dsn)[a-z0-9_.-]{0,40})"
+)
+# Looking for names costs 40 steps a character; most texts have none of these and skip it.
+_NAME_HINT = re.compile(r"pass|secret|token|key|credential|auth|cookie|conn|dsn", re.IGNORECASE)
+_KEY_NAME = re.compile(_KEY, re.IGNORECASE)
+# Names that only look like it: counts of tokens, who wrote something.
+_HARMLESS = re.compile(
+    r"(?:max_|input_|output_|total_|cache_\w*)?tokens(?:_\w+)?|author(?:s|ed)?|pass(?:ed)?", re.IGNORECASE
+)
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Private keys, also when the text was cut before their end.
+    (
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
+            re.DOTALL,
+        ),
+        MASK,
+    ),
+    # user:password@ in a URL
+    (
+        re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"]{0,200}:)[^\s/@'\"]{1,400}@", re.IGNORECASE),
+        rf"\1{MASK}@",
+    ),
+    # scheme://token@host
+    (re.compile(r"\b(https?://)[^\s/:@'\"]{12,400}@", re.IGNORECASE), rf"\1{MASK}@"),
+    # Authorization headers and bearer words
+    (
+        re.compile(
+            r"\b(authorization\s*[:=]\s*)(?:(?:bearer|basic|token|digest)\s+)?[^\s'\",;]+", re.IGNORECASE
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    # JSON Web Tokens
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
+    # Keys known by their prefix
+    (
+        re.compile(
+            r"\b(?:sk|pk|rk)[-_](?:ant[-_]|live[-_]|test[-_]|proj[-_]|or[-_])?[A-Za-z0-9_-]{12,}"
+            r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
+            r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[A-Za-z0-9_-]{30,}"
+            r"|\bnpm_[A-Za-z0-9]{20,}|\bpypi-[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{20,}|\bya29\.[A-Za-z0-9_-]{20,}"
+            r"|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|\b\d{8,10}:AA[A-Za-z0-9_-]{30,}"
+        ),
+        MASK,
+    ),
+)
+_NAMED: tuple[re.Pattern[str], ...] = (
+    # name=value, name: value, "name": "value", export NAME=value (.env lines), --name value
+    re.compile(
+        rf"(?<![A-Za-z0-9])(?P<name>{_KEY})(?P<mid>[\"']?\s*(?:=|:(?!//))\s*)"
+        r"(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s,;&}\])]+)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(?P<name>--?{_KEY})(?P<mid>\s+)(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s-][^\s]*)", re.IGNORECASE
+    ),
+)
+_SPACE = re.compile(r"\s+")
+# Control characters could colour a terminal or reorder a line.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def redact(text: str) -> str:
+    """`text` (its first 20,000 characters) with everything that looks like a credential masked."""
+    text = _CONTROL.sub("", text[:SCAN_LIMIT])
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    if _NAME_HINT.search(text):
+        for pattern in _NAMED:
+            text = pattern.sub(_mask_named, text)
+    return text
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Any foreign value as one redacted line of at most `limit` characters."""
+    if text is None:
+        return ""
+    # Redact first: a credential cut in half would no longer be recognised.
+    line = _SPACE.sub(" ", redact(str(text)[:SCAN_LIMIT])).strip()
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def redact_value(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value
+    """A JSON value with secrets masked: by the name of their key at any depth, and inside strings."""
+    if depth > MAX_DEPTH:
+        return "…"
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        items = list(value.items())[:MAX_ITEMS]
+        return {
+            redact(str(key)): MASK if _is_secret_name(str(key)) else redact_value(one, depth + 1)
+            for key, one in items
+        }
+    if isinstance(value, list):
+        return [redact_value(one, depth + 1) for one in value[:MAX_ITEMS]]
+    return value
+
+
+def redact_json(text: str | None, *, hide: bool = False) -> Any:  # noqa: ANN401 - any JSON value
+    """The `parameters` column: parsed and redacted; a string when it is no JSON, None when `hide`."""
+    if hide or not text:
+        return None
+    try:
+        value = json.loads(text) if len(text) <= SCAN_LIMIT else text
+    except (ValueError, RecursionError):
+        value = text
+    return redact_value(value)
+
+
+def _is_secret_name(name: str) -> bool:
+    return _KEY_NAME.fullmatch(name) is not None and _HARMLESS.fullmatch(name) is None
+
+
+def _mask_named(match: re.Match[str]) -> str:
+    if _HARMLESS.fullmatch(match["name"].lstrip("-")):
+        return match[0]
+    value = match["value"]
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{match['name']}{match['mid']}{quote}{MASK}{quote}"

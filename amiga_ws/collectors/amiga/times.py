@@ -1,0 +1,103 @@
+"""AMIGA's times turned into epoch seconds.
+
+Its TEXT columns hold naive local time of the AMIGA host ("2026-11-21T03:18:28.248341", microseconds left
+out when exactly 0); old rows end in "Z" and are UTC; some have a space for the "T". The two sort wrongly as
+strings, so everything is parsed before it is compared.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import zoneinfo
+from collections.abc import Callable
+
+_CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
+_MINUTE_CHARS = 16  # "2026-11-21T03:18"
+_EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
+_LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
+
+
+def zone_named(name: str | None) -> dt.tzinfo | None:
+    """The time zone called `name`; None (the host's own zone) for None. Raises ZoneInfoNotFoundError."""
+    return None if name is None else zoneinfo.ZoneInfo(name)
+
+
+class Times:
+    """Parses times of one installation, whose naive ones mean `zone` (None: this host's zone).
+
+    A local time that a clock change repeats is read as its first occurrence, one that it skips as if the
+    change had not happened; who computes a duration must clamp it at 0.
+    """
+
+    def __init__(self, zone: dt.tzinfo | None = None) -> None:
+        self.zone = zone
+        self._minutes: dict[str, float | None] = {}  # "2026-11-21T03:18" as naive local -> epoch
+
+    def parse(self, text: object) -> float | None:
+        """Epoch seconds of one AMIGA time, None if it is none. Fast for the usual form (about 0.4 µs)."""
+        if not isinstance(text, str):
+            return None
+        # The usual form by slicing: parsing each minute once and adding the seconds is 5x faster.
+        seconds = text[17:]
+        if text[_MINUTE_CHARS : _MINUTE_CHARS + 1] == ":" and seconds[2:3] in (".", "") and seconds.isascii():
+            minute = text[:_MINUTE_CHARS]
+            start = self._minutes.get(minute, -1.0)
+            if start == -1.0:
+                start = self._remember(minute)
+            if start is not None:
+                digits = seconds.replace(".", "", 1)
+                if digits.isdigit() and (value := float(seconds)) < 60.0:  # noqa: PLR2004 - seconds of a minute
+                    return start + value
+        return self._slow(text)
+
+    def parse_utc(self, text: object) -> float | None:
+        """As `parse`, but a naive time means UTC (hook lines, transcripts)."""
+        if not isinstance(text, str):
+            return None
+        return _epoch(_read(text.strip()), dt.UTC)
+
+    def day(self, epoch: float) -> dt.date:
+        """The local calendar day of `epoch`."""
+        return dt.datetime.fromtimestamp(epoch, self.zone).date()
+
+    def day_start(self, day: dt.date) -> float:
+        """The epoch at which the local `day` begins."""
+        start = _epoch(dt.datetime.combine(day, dt.time()), self.zone)
+        return 0.0 if start is None else start
+
+    def text(self, epoch: float) -> str:
+        """`epoch` as AMIGA would write it now: for comparing with its columns in SQL."""
+        return dt.datetime.fromtimestamp(epoch, self.zone).replace(tzinfo=None).isoformat()
+
+    def _remember(self, minute: str) -> float | None:
+        if len(self._minutes) >= _CACHE_LIMIT:
+            self._minutes.clear()
+        start = _epoch(_read(minute), self.zone)
+        self._minutes[minute] = start
+        return start
+
+    def _slow(self, text: str) -> float | None:
+        return _epoch(_read(text.strip()), self.zone)
+
+
+def _read(text: str) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _epoch(moment: dt.datetime | None, zone: dt.tzinfo | None) -> float | None:
+    if moment is None or not _EARLIEST <= moment.replace(tzinfo=None) <= _LATEST:
+        return None
+    if moment.tzinfo is None and zone is not None:
+        moment = moment.replace(tzinfo=zone)
+    try:
+        value = moment.timestamp()  # a naive one means the host's zone
+    except (OverflowError, OSError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+Parser = Callable[[object], float | None]

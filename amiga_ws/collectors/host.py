@@ -1,0 +1,191 @@
+"""The host, read with psutil: `overview.system` but for AMIGA's own processes.
+
+Every value is quantised as soon as it is read, so that two readings of a quiet host compare equal and a
+tick that shows nothing new sends nothing. What a platform does not tell is None, never 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from amiga_ws.snapshot import (
+    Disk,
+    DiskIo,
+    HostFacts,
+    Memory,
+    MonitorProcess,
+    Network,
+    Processes,
+    Source,
+    System,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MIB = 1 << 20
+MAX_DISKS = 12  # a container host can show hundreds of bind mounts
+DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill slowly
+MIN_RATE_SPAN_S = 0.2  # counters read closer together than this give noise for a rate
+PSEUDO = frozenset({"squashfs", "overlay", "tmpfs", "devtmpfs", "ramfs", "iso9660", "nsfs", "fuse.snapfuse"})
+
+
+def two_digits(value: float) -> float:
+    """`value` rounded to two significant digits: 12_345.0 -> 12_000.0."""
+    if value <= 0:
+        return 0.0
+    return float(round(value, 1 - math.floor(math.log10(value))))
+
+
+def used_share(total: int, used: int) -> tuple[int, float]:
+    """(`used` bytes in steps of 0.1 % of `total`, the same in percent)."""
+    per_mille = round(used * 1000 / total) if total > 0 else 0
+    return per_mille * total // 1000, per_mille / 10
+
+
+class _Rates:
+    """Two byte counters turned into bytes per second between readings."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int, int] | None = None  # monotonic time and counters of the last reading
+        self._rates: tuple[float | None, float | None] = (None, None)
+
+    def update(self, now: float, first: int, second: int) -> tuple[float | None, float | None]:
+        if self._last is not None:
+            span = now - self._last[0]
+            if span < MIN_RATE_SPAN_S:
+                return self._rates
+            grown = (first - self._last[1], second - self._last[2])
+            # A counter that went back was reset (interface gone, 32-bit wrap): no rate for this span.
+            self._rates = (
+                two_digits(grown[0] / span) if grown[0] >= 0 else None,
+                two_digits(grown[1] / span) if grown[1] >= 0 else None,
+            )
+        self._last = (now, first, second)
+        return self._rates
+
+
+class HostCollector:
+    """Reads CPU, memory, disks, network and this process.
+
+    `disks` are the mount points to show; empty means every mounted file system of a real device, at most
+    12. `clock` gives wall time (epoch seconds) for `as_of`; rates use the monotonic clock.
+    """
+
+    name = "host"
+    source_names: tuple[str, ...] = ("host",)
+
+    def __init__(self, disks: tuple[str, ...] = (), clock: Callable[[], float] = time.time) -> None:
+        self._mounts = disks
+        self._clock = clock
+        self._process: psutil.Process | None = None
+        self._disks: list[Disk] = []
+        self._disks_read = -math.inf  # monotonic
+        self._network = _Rates()
+        self._disk_io = _Rates()
+        self._silent: set[str] = set()  # readings that failed once and were logged
+
+    def collect(self, windows: frozenset[int]) -> HostFacts:
+        """One reading; `windows` do not matter. See the Collector protocol."""
+        del windows
+        now = time.monotonic()
+        cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
+        per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
+        net = self._try("network", psutil.net_io_counters)
+        disk_io = self._try("disk_io", psutil.disk_io_counters)
+        rates = self._network.update(now, net.bytes_recv, net.bytes_sent) if net else (None, None)
+        io = self._disk_io.update(now, disk_io.read_bytes, disk_io.write_bytes) if disk_io else (None, None)
+        system = System(
+            cpu_percent=None if cpu is None else float(round(cpu)),
+            per_cpu=[float(round(one)) for one in per_cpu or ()],
+            load=self._try("load", lambda: [round(one, 1) for one in psutil.getloadavg()]),
+            memory=self._memory(),
+            swap=self._swap(),
+            disks=self._read_disks(now),
+            network=Network(rx_bytes_s=rates[0], tx_bytes_s=rates[1]),
+            disk_io=DiskIo(read_bytes_s=io[0], write_bytes_s=io[1]),
+            # Linux derives it from the clock: whole seconds still flicker when NTP slews, minutes do not.
+            boot_time=self._try("boot", lambda: float(round(psutil.boot_time() / 60) * 60)),
+            processes=Processes(monitor=self._try("self", self._monitor)),
+        )
+        return HostFacts(sources={"host": Source(state="ok", as_of=self._clock())}, system=system)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _try(self, what: str, read: Callable[[], T]) -> T | None:
+        """`read()`, or None where this platform or its permissions do not allow it."""
+        try:
+            return read()
+        except (psutil.Error, OSError, RuntimeError, NotImplementedError, AttributeError) as error:
+            if what not in self._silent:
+                self._silent.add(what)
+                logger.warning("host: %s cannot be read here: %r", what, error)
+            return None
+
+    def _memory(self) -> Memory:
+        reading = self._try("memory", psutil.virtual_memory)
+        if reading is None:
+            return Memory()
+        # "used" as total - available: what psutil's own percent means.
+        used, percent = used_share(reading.total, reading.total - reading.available)
+        return Memory(total=reading.total, used=used, percent=percent)
+
+    def _swap(self) -> Memory:
+        reading = self._try("swap", psutil.swap_memory)
+        if reading is None:
+            return Memory()
+        used, percent = used_share(reading.total, reading.used)
+        return Memory(total=reading.total, used=used, percent=percent)
+
+    def _read_disks(self, now: float) -> list[Disk]:
+        if now - self._disks_read >= DISKS_EVERY_S:
+            self._disks_read = now
+            self._disks = [disk for mount in self._mount_points() if (disk := self._disk(mount)) is not None]
+        return self._disks
+
+    def _mount_points(self) -> list[str]:
+        if self._mounts:
+            return list(self._mounts)[:MAX_DISKS]
+        parts = self._try("disks", lambda: psutil.disk_partitions(all=False)) or []
+        by_device: dict[str, str] = {}
+        for part in parts:
+            # One device bound to many places is one disk; a file mounted over a file is no place to look.
+            if part.fstype not in PSEUDO and Path(part.mountpoint).is_dir():
+                known = by_device.setdefault(part.device, part.mountpoint)
+                if len(part.mountpoint) < len(known):
+                    by_device[part.device] = part.mountpoint
+        return sorted(by_device.values())[:MAX_DISKS] or ["/"]
+
+    def _disk(self, mount: str) -> Disk | None:
+        usage = self._try(f"disk {mount}", lambda: psutil.disk_usage(mount))
+        if usage is None:
+            return None
+        # As df: reserved blocks are not ours, so percent is of what could be used.
+        reachable = usage.used + usage.free
+        per_mille = round(usage.used * 1000 / reachable) if reachable else 0
+        return Disk(
+            mount=mount,
+            total=usage.total,
+            used=used_share(usage.total, usage.used)[0],
+            percent=per_mille / 10,
+        )
+
+    def _monitor(self) -> MonitorProcess:
+        if self._process is None:
+            self._process = psutil.Process(os.getpid())
+        with self._process.oneshot():
+            return MonitorProcess(
+                pid=self._process.pid,
+                rss=self._process.memory_info().rss // MIB * MIB,
+                cpu_percent=float(round(self._process.cpu_percent(interval=None))),
+            )

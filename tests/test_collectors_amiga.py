@@ -1,0 +1,192 @@
+"""What the AMIGA collector tells of an installation, and of one that comes and goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from installation import CLI_SESSION, Installation
+
+from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
+
+NOW = 1_795_000_000.0
+DAY = frozenset({24})
+
+
+@pytest.fixture
+def amiga(tmp_path):
+    return Installation(tmp_path / "amiga")
+
+
+def collector_of(root: Path, private: Path, now: float = NOW, **options: object) -> AmigaCollector:
+    config = AmigaConfig(
+        root=root,
+        database=root / "data" / "agentlab.db",
+        sessions=root / "logs" / "sessions",
+        private_dir=private,
+        timezone="UTC",
+        **options,
+    )
+    return AmigaCollector(config, clock=lambda: now)
+
+
+@pytest.fixture
+def collector(amiga, tmp_path):
+    made = collector_of(amiga.root, tmp_path / "private")
+    yield made
+    made.close()
+
+
+def test_tasks_are_counted_by_status_and_unknown_words_are_other(amiga, collector):
+    for index, status in enumerate(["completed", "completed", "failed", "stopped", "running", "in_progress"]):
+        amiga.task(f"{index:06x}", status, NOW - 100)
+    totals = collector.collect(DAY).totals
+    assert (totals.total, totals.completed, totals.failed, totals.stopped) == (6, 2, 1, 1)
+    assert (totals.running, totals.pending, totals.other) == (1, 0, 1)
+    assert totals.success_rate == 66.7
+
+
+def test_a_missing_installation_is_unknown_everywhere_and_says_what_to_do(tmp_path):
+    collector = collector_of(tmp_path / "none", tmp_path / "private")
+    facts = collector.collect(DAY)
+    source = facts.sources["amiga"]
+    assert source.state == "missing"
+    assert source.path == str(tmp_path / "none" / "data" / "agentlab.db")
+    assert "amiga.root" in (source.hint or "")
+    assert "scripts/run --demo" in (source.hint or "")
+    assert facts.totals.total is None
+    assert facts.windows.get(24) is None or facts.windows[24].tools.total_calls is None
+    assert set(facts.sources) == set(collector.source_names)
+
+
+def test_an_installation_may_appear_vanish_and_come_back(tmp_path):
+    root = tmp_path / "amiga"
+    collector = collector_of(root, tmp_path / "private")
+    assert collector.collect(DAY).sources["amiga"].state == "missing"
+    amiga = Installation(root)
+    amiga.task("aaaaaa", at=NOW)
+    assert collector.collect(DAY).totals.total == 1
+    amiga.close()
+    shutil.move(root, tmp_path / "away")
+    gone = collector.collect(DAY)
+    assert gone.sources["amiga"].state == "missing"
+    assert gone.totals.total is None
+    shutil.move(tmp_path / "away", root)
+    assert collector.collect(DAY).totals.total == 1
+
+
+def test_a_broken_database_is_an_error_of_its_source_alone(amiga, collector):
+    amiga.close()
+    amiga.database.write_bytes(b"garbage" * 1000)
+    facts = collector.collect(DAY)
+    assert facts.sources["amiga"].state == "error"
+    assert "not a database" in (facts.sources["amiga"].error or "")
+    assert facts.sources["hooks"].state == "ok"
+
+
+def test_three_rows_of_one_call_are_one_call(amiga, collector):
+    amiga.task("aaaaaa", at=NOW - 60)
+    amiga.tool("aaaaaa", "Bash", NOW - 50)
+    twin = amiga.tool("aaaaaa", "Bash", NOW - 49.9)
+    running = collector.collect(DAY).windows[24].tools
+    assert (running.total_calls, running.running, running.raw_rows) == (1, 1, 2)
+    amiga.finish(twin, 1)
+    amiga.ended("aaaaaa", "Bash", NOW - 20)
+    amiga.tool("aaaaaa", "Bash", NOW - 19.9, 1)
+    tools = collector.collect(DAY).windows[24].tools
+    assert (tools.total_calls, tools.running, tools.raw_rows, tools.failed) == (1, 0, 3, 0)
+    assert tools.by_type == {"Bash": 1}
+
+
+def test_an_open_call_of_an_ended_task_is_orphaned(amiga, collector):
+    amiga.task("aaaaaa", at=NOW - 60)
+    amiga.tool("aaaaaa", "Bash", NOW - 50)
+    assert collector.collect(DAY).tasks[0].current_tool.name == "Bash"
+    amiga.update("aaaaaa", status="failed", error="[timeout] No updates for 30.3min (timeout: 30min)")
+    facts = collector.collect(DAY)
+    assert (facts.windows[24].tools.running, facts.windows[24].tools.orphaned) == (0, 1)
+    assert facts.tasks[0].current_tool is None
+    assert facts.tasks[0].error_class == "timeout"
+
+
+def test_a_stop_that_amiga_overwrote_with_a_failure_is_shown_as_stopped(amiga, collector):
+    amiga.task("aaaaaa", "failed", NOW - 60, error="Claude produced no output. It may have failed.")
+    amiga.status("aaaaaa", "stopped", NOW - 30.1, "Task stopped by user")
+    amiga.status("aaaaaa", "failed", NOW - 30.0, "Claude produced no output.")
+    facts = collector.collect(DAY)
+    assert facts.tasks[0].status == "stopped"
+    assert (facts.totals.failed, facts.totals.stopped) == (0, 1)
+    assert facts.windows[24].tasks.stopped == 1
+
+
+def test_windows_count_tasks_by_the_time_they_ended(amiga, collector):
+    amiga.task("aaaaaa", "completed", NOW - 30 * 3600)
+    amiga.status("aaaaaa", "completed", NOW - 600)
+    facts = collector.collect(frozenset({1, 24}))
+    assert facts.windows[1].tasks.completed == 1
+    assert facts.windows[24].tasks.created == 0
+
+
+def test_active_tasks_come_first_and_the_list_is_capped(amiga, collector):
+    for index in range(60):
+        amiga.task(f"{index:06x}", "completed", NOW - index)
+    amiga.task("ffffff", "running", NOW - 10_000)
+    tasks = collector.collect(DAY).tasks
+    assert len(tasks) == 50
+    assert tasks[0].task_id == "ffffff"
+    assert [task.task_id for task in tasks[1:3]] == ["000000", "000001"]
+
+
+def test_foreign_text_is_one_short_redacted_line(amiga, collector):
+    amiga.task("aaaaaa", at=NOW, description="deploy\nwith api_key=abc123 " + "x" * 900)
+    task = collector.collect(DAY).tasks[0]
+    assert "\n" not in task.description
+    assert "abc123" not in task.description
+    assert len(task.description) <= 200
+
+
+def test_a_hand_started_session_is_a_cli_session(amiga, collector):
+    amiga.task("aaaaaa", at=NOW - 60)
+    amiga.tool("aaaaaa", "Read", NOW - 50)
+    amiga.tool(CLI_SESSION, "Read", NOW - 40)
+    sessions = collector.collect(DAY).windows[24].sessions
+    assert sessions.total_sessions == 2
+    assert [(s.session_id, s.kind) for s in sessions.recent] == [(CLI_SESSION, "cli"), ("aaaaaa", "task")]
+
+
+def test_a_running_tasks_process_is_found_and_its_end_is_seen(amiga, collector):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        amiga.task("aaaaaa", at=time.time(), pid=child.pid)
+        process = collector.collect(DAY).task_processes[0]
+        assert (process.task_id, process.pid, process.alive) == ("aaaaaa", child.pid, True)
+    finally:
+        child.kill()
+        child.wait()
+    assert not collector.collect(DAY).task_processes[0].alive
+
+
+def test_reading_leaves_nothing_beside_the_files(amiga, collector):
+    amiga.task("aaaaaa", at=NOW)
+    collector.collect(DAY)
+    amiga.close()
+    collector.collect(DAY)
+    collector.close()
+    assert amiga.files() == {"agentlab.db"}
+
+
+@pytest.mark.skipif(
+    "AMIGA_WS_SAMPLE" not in os.environ, reason="AMIGA_WS_SAMPLE names no sample installation"
+)
+def test_the_sample_set_has_its_known_totals(tmp_path):
+    root = Path(os.environ["AMIGA_WS_SAMPLE"])
+    totals = (
+        collector_of(root, tmp_path, now=(root / "data" / "agentlab.db").stat().st_mtime).collect(DAY).totals
+    )
+    assert (totals.total, totals.completed, totals.failed) == (200, 124, 36)
+    assert (totals.stopped, totals.pending, totals.running) == (18, 13, 9)

@@ -1,0 +1,81 @@
+"""The host as psutil tells it, quantised."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import pytest
+
+from amiga_ws.collectors.host import HostCollector, _Rates, two_digits, used_share
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0, 0.0), (-3.0, 0.0), (12_345.0, 12_000.0), (0.0567, 0.057), (99.6, 100.0), (1.0, 1.0)],
+)
+def test_rates_keep_two_significant_digits(value, expected):
+    assert two_digits(value) == pytest.approx(expected)
+
+
+def test_used_bytes_do_not_move_within_a_tenth_of_a_percent():
+    total = 16 << 30
+    assert used_share(total, 8 << 30) == used_share(total, (8 << 30) + (1 << 20))
+    assert used_share(total, 8 << 30)[1] == 50.0
+    assert used_share(0, 0) == (0, 0.0)
+
+
+def test_a_first_reading_has_no_rate_and_a_reset_counter_gives_none():
+    rates = _Rates()
+    assert rates.update(10.0, 1000, 1000) == (None, None)
+    assert rates.update(12.0, 3000, 1000) == (1000.0, 0.0)
+    assert rates.update(12.05, 9000, 9000) == (1000.0, 0.0)  # too close for a rate: the last one stays
+    assert rates.update(14.0, 100, 5000) == (None, 2000.0)
+
+
+def test_a_reading_describes_this_host_and_this_process():
+    collector = HostCollector(clock=lambda: 1234.0)
+    facts = collector.collect(frozenset())
+    system = facts.system
+    assert facts.sources["host"].state == "ok"
+    assert facts.sources["host"].as_of == 1234.0
+    assert system.memory.total == psutil.virtual_memory().total
+    assert system.memory.used is not None
+    assert 0 < system.memory.used < system.memory.total
+    assert len(system.per_cpu) == psutil.cpu_count()
+    assert system.load is not None
+    assert system.processes.monitor is not None
+    assert system.processes.monitor.pid == os.getpid()
+    assert system.processes.amiga is None
+    assert system.disks
+    assert all(0 <= disk.percent <= 100 for disk in system.disks)
+    collector.close()
+
+
+def test_named_disks_are_shown_and_a_missing_one_is_left_out(tmp_path):
+    facts = HostCollector(disks=(str(tmp_path), str(tmp_path / "gone"))).collect(frozenset())
+    assert [disk.mount for disk in facts.system.disks] == [str(tmp_path)]
+
+
+def test_what_the_platform_does_not_tell_is_unknown_not_zero(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise psutil.AccessDenied
+
+    for name in (
+        "cpu_percent",
+        "swap_memory",
+        "net_io_counters",
+        "disk_io_counters",
+        "getloadavg",
+        "boot_time",
+    ):
+        monkeypatch.setattr(psutil, name, refuse)
+    system = HostCollector().collect(frozenset()).system
+    assert system.cpu_percent is None
+    assert system.per_cpu == []
+    assert system.load is None
+    assert system.swap.total is None
+    assert system.network.rx_bytes_s is None
+    assert system.disk_io.read_bytes_s is None
+    assert system.boot_time is None
+    assert system.memory.total is not None
