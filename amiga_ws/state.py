@@ -10,6 +10,8 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,38 +124,107 @@ def _alive(pid: int) -> bool:
     return True
 
 
-# -- used logins ---------------------------------------------------------------------------------
+# -- append-only files ---------------------------------------------------------------------------
+
+
+class AppendLog:
+    """A file of JSON lines that several processes append to, and that is never edited in place.
+
+    `append` returns when the line is on disk (fsync): it survives a kill -9 from then on. A half-written
+    line (power loss) is skipped: its `append` never returned. `rewrite` drops old entries; an append that
+    races with it is not lost, because both hold the file's lock and look whether it is still the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file_id: tuple[int, int] | None = None  # device and inode `_offset` belongs to
+        self._offset = 0  # bytes read so far, up to the last complete line
+        make_private_dir(path.parent)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add one line, durably. Raises OSError."""
+        line = json.dumps(entry).encode() + b"\n"
+        with self._locked() as descriptor:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            if end and os.pread(descriptor, 1, end - 1) != b"\n":
+                line = b"\n" + line  # after a torn line
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+
+    def read_new(self) -> list[dict[str, Any]]:
+        """The complete lines since the last call (all, the first time, and when the file was rewritten)."""
+        try:
+            with self._path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if (found.st_dev, found.st_ino) != self._file_id or found.st_size < self._offset:
+                    self._file_id, self._offset = (found.st_dev, found.st_ino), 0
+                if found.st_size == self._offset:
+                    return []
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        complete = content[: content.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [entry for line in complete.splitlines() if (entry := _object(line)) is not None]
+
+    def rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Drop the entries that `keep` denies."""
+        with self._locked():
+            entries = [
+                entry for line in self._path.read_bytes().splitlines() if (entry := _object(line)) is not None
+            ]
+            kept = [entry for entry in entries if keep(entry)]
+            if len(kept) == len(entries):
+                return
+            aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            aside.unlink(missing_ok=True)
+            _write_private(aside, "".join(json.dumps(entry) + "\n" for entry in kept))
+            aside.replace(self._path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        descriptor = self._lock()
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _lock(self) -> int:
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            held = os.fstat(descriptor)
+            if held.st_nlink and (held.st_dev, held.st_ino) == _file_id(self._path):
+                return descriptor
+            os.close(descriptor)  # replaced while we waited for the lock
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 class UsedLogins:
-    """The `jti`s of login tokens that have been used, kept until those tokens end anyway.
-
-    Append-only file of `{"jti": ..., "exp": ...}` lines, fsynced before `use` returns: a login link stays
-    used after a kill -9. The file is rewritten without ended entries when it is opened. A half-written
-    last line (power loss) is skipped: its `use` never returned.
-    """
+    """The `jti`s of login tokens that have been used, kept until those tokens end anyway."""
 
     def __init__(self, state_dir: Path, now: float) -> None:
-        self._path = state_dir / USED_LOGINS_FILE
+        self._log = AppendLog(state_dir / USED_LOGINS_FILE)
         self._exp: dict[str, float] = {}  # jti -> epoch at which the token ends
-        make_private_dir(state_dir)
-        for line in self._lines():
-            try:
-                entry = json.loads(line)
-                if entry["exp"] > now:
-                    self._exp[str(entry["jti"])] = float(entry["exp"])
-            except (ValueError, KeyError, TypeError):
-                continue
-        aside = self._path.with_suffix(".new")
-        aside.unlink(missing_ok=True)
-        _write_private(aside, "".join(_login_line(jti, exp) for jti, exp in self._exp.items()))
-        aside.replace(self._path)
-
-    def _lines(self) -> list[str]:
-        try:
-            return self._path.read_text("utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
+        self._log.rewrite(lambda entry: _time(entry, "exp") > now)
+        for entry in self._log.read_new():
+            self._exp[str(entry.get("jti"))] = _time(entry, "exp")
 
     def use(self, jti: str, exp: float, now: float) -> bool:
         """Note the use; False when it had been used before. Raises OSError when it cannot be kept."""
@@ -161,18 +232,14 @@ class UsedLogins:
             return False
         for old in [known for known, ends in self._exp.items() if ends <= now]:
             del self._exp[old]
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, _login_line(jti, exp).encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._log.append({"jti": jti, "exp": exp})
         self._exp[jti] = exp
         return True
 
 
-def _login_line(jti: str, exp: float) -> str:
-    return json.dumps({"jti": jti, "exp": exp}) + "\n"
+def _time(entry: dict[str, Any], name: str) -> float:
+    value = entry.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 # -- files ---------------------------------------------------------------------------------------

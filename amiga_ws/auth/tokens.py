@@ -133,6 +133,26 @@ class Authority:
         token = self._sign(parent.subject, parent.scopes, "session", now, expires, extra)
         return token, self.verify(token, typ="session", now=now)
 
+    def renew_session(self, session: Identity, now: float) -> tuple[str, Identity]:
+        """The same session (`sid`), sliding: a new token that ends `auth.session_ttl` from now.
+
+        Raises:
+            TokenRefusedError: it has reached the end of its parent or `auth.session_max`.
+        """
+        ends = session.session_ends_at or session.expires_at
+        expires = min(now + self._lifetimes.session_ttl, ends)
+        if expires <= now:
+            raise TokenRefusedError("this session has reached its end: sign in again")
+        extra = {
+            "sid": session.sid,
+            "pjti": session.parent_jti,
+            "ptyp": session.parent_typ,
+            "auth_time": session.auth_time,
+            "session_ends": ends,
+        }
+        token = self._sign(session.subject, session.scopes, "session", now, expires, extra)
+        return token, self.verify(token, typ="session", now=now)
+
     def _sign(
         self,
         subject: str,
@@ -149,8 +169,8 @@ class Authority:
             "scope": " ".join(sorted(scopes, reverse=True)),
             "typ": typ,
             "jti": secrets.token_urlsafe(12),
-            # Whole seconds, as RFC 7519's NumericDate is mostly read; rounded so that a lifetime never grows.
-            "iat": int(now),
+            # A fraction, so that a revocation "issued before now" spares a token made a moment later.
+            "iat": round(now, 3),
             "exp": int(expires),
         }
         return jwt.encode(claims | extra, self._secret, algorithm=ALGORITHM)

@@ -1,0 +1,94 @@
+"""Which tokens have been taken back: by `jti`, by session, or by subject and time of issue.
+
+The rules live in memory, their lines in an append-only file, so that a command line tool can revoke while
+the server runs or is down. A rule is kept until nothing it could hit is alive any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from amiga_ws.auth.tokens import Identity
+from amiga_ws.state import AppendLog
+
+FILE = "revocations.jsonl"
+Kind = Literal["jti", "sid", "sub"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One rule. Times are epoch seconds; `issued_before` matters for `sub` alone."""
+
+    kind: Kind
+    value: str
+    issued_before: float
+    until: float  # when all it can hit has ended
+
+
+class Revocations:
+    """The rules of one installation; call `follow` now and then to learn of new ones."""
+
+    def __init__(self, state_dir: Path, now: float) -> None:
+        self._log = AppendLog(state_dir / FILE)
+        self._log.rewrite(lambda entry: (rule := _parse(entry)) is not None and rule.until > now)
+        self._rules: dict[tuple[Kind, str], Revocation] = {}
+        self.follow()
+
+    def add(self, rule: Revocation) -> None:
+        """Revoke, durably, from now on. Raises OSError when it cannot be kept; then nothing has changed."""
+        self._log.append(asdict(rule))
+        self.follow()
+
+    def follow(self) -> bool:
+        """Take in what was appended by anybody; whether there was something."""
+        entries = self._log.read_new()
+        for entry in entries:
+            rule = _parse(entry)
+            if rule is None:
+                continue
+            known = self._rules.get((rule.kind, rule.value))
+            if known is None or (rule.issued_before, rule.until) > (known.issued_before, known.until):
+                self._rules[rule.kind, rule.value] = rule
+        return bool(entries)
+
+    def hit(self, identity: Identity) -> bool:
+        """Whether this identity has been revoked, itself or what it was signed in with."""
+        rules = self._rules
+        if not rules:
+            return False
+        if (
+            ("jti", identity.jti) in rules
+            or ("sid", identity.sid) in rules
+            or ("jti", identity.parent_jti) in rules
+        ):
+            return True
+        subject = rules.get(("sub", identity.subject))
+        began = identity.issued_at if identity.auth_time is None else identity.auth_time
+        return subject is not None and began < subject.issued_before
+
+    def all(self, now: float) -> list[Revocation]:
+        """The rules that still matter."""
+        return [rule for rule in self._rules.values() if rule.until > now]
+
+
+def _parse(entry: dict[str, Any]) -> Revocation | None:
+    try:
+        return msgspec.convert(entry, Revocation)
+    except msgspec.ValidationError:
+        return None
+
+
+def of_identity(identity: Identity, now: float, session_max: float) -> Revocation:
+    """The rule that ends a token and everything that was signed in with it.
+
+    A session ends by its `sid` (its token changes with each renewal); a login token's sessions may live
+    `session_max` longer than itself.
+    """
+    if identity.sid is not None:
+        return Revocation("sid", identity.sid, now, identity.session_ends_at or identity.expires_at)
+    ends = identity.expires_at if identity.typ == "access" else now + session_max
+    return Revocation("jti", identity.jti, now, ends)
