@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amiga_ws.config import ROWS, ConfigError, load
+from amiga_ws.config.kinds import seconds, spoken
 from amiga_ws.config.render import config_yaml, configuration_markdown, yaml_value
 
 CHECKOUT = Path(__file__).parent.parent
@@ -164,6 +165,11 @@ def test_durations_in_file_environment_and_override(loaded, text, expected):
     assert loaded(f"auth: {{ttl: {text}}}").auth.ttl == expected
     assert loaded("", f"auth.ttl={text}").auth.ttl == expected
     assert loaded("", AMIGA_WS_AUTH_TTL=text).auth.ttl == expected
+
+
+@given(st.integers(0, 10**7) | st.sampled_from([0.5, 1.5, 90.25]))
+def test_a_spoken_duration_reads_back_as_itself(value):
+    assert seconds(spoken(value)) == value
 
 
 def test_lists_are_comma_separated_outside_the_file(loaded):
@@ -339,7 +345,7 @@ def test_missing_or_unreadable_file_is_one_line(tmp_path, refused):
 
 
 def test_a_life_longer_than_its_limit_is_refused_and_a_default_follows_it(loaded, refused):
-    assert "auth.ttl: expected at most auth.max_ttl (3600 s), got 7200 s" in refused(
+    assert "auth.ttl: expected at most auth.max_ttl (1h), got 2h" in refused(
         "auth:\n  ttl: 2h\n  max_ttl: 1h\n"
     )
     assert loaded("auth: {max_ttl: 60}").auth.ttl == 60

@@ -104,6 +104,14 @@ def seconds(text: str) -> float:
     return float(found[1]) * UNIT_SECONDS[found[2] or "s"]
 
 
+def spoken(value: float) -> str:
+    """900.0 → `"15m"`: what `seconds` reads back, in the largest unit that needs no fraction."""
+    for unit, length in reversed(UNIT_SECONDS.items()):
+        if value and value % length == 0:
+            return f"{value / length:.0f}{unit}"
+    return f"{value:g}s"
+
+
 def flag() -> Kind:
     """true or false."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from amiga_ws.config.kinds import Raw
+from amiga_ws.config.kinds import Raw, spoken
 from amiga_ws.config.table import ROWS, Amiga, Auth, Settings, sections, variable_of
 
 DEFAULT_FILE = "config.yaml"
@@ -229,7 +229,7 @@ def _consistent(auth: Auth, found: Mapping[str, _Given]) -> Auth:
             continue
         if given := found.get(f"auth.{name}"):
             raise ConfigError(
-                f"{given.where}: auth.{name}: expected at most auth.{most} ({limit:g} s), got {value:g} s"
+                f"{given.where}: auth.{name}: expected at most auth.{most} ({spoken(limit)}), got {spoken(value)}"
             )
         auth = replace(auth, **{name: limit})
     return auth

@@ -1,0 +1,75 @@
+"""`python -m amiga_ws`: the commands' names and options; what they do is in `cli/`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amiga_ws import __version__
+from amiga_ws.auth.tokens import TokenRefusedError
+from amiga_ws.cli import serve, show, token
+from amiga_ws.cli.arguments import EXIT_USAGE, UsageError
+from amiga_ws.config import ConfigError
+from amiga_ws.state import StateError
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+EXIT_PIPE = 141  # 128 + SIGPIPE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands; each leaves its function in `run`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m amiga_ws",
+        description="Live monitoring server for AMIGA: watch an installation and its host in a browser.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"amiga_ws {__version__}")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        metavar="DIR",
+        help="stands for the working directory: its config.yaml is the default, relative paths start there",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module in (("serve", serve), ("token", token), ("config", show)):
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run, command=command)
+    # Has a parser of its own, and is handed over before this one sees its options.
+    commands.add_parser("simulate", help="write an AMIGA-shaped installation, live", add_help=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 2 for what was asked wrongly, with one sentence."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["simulate"]:
+        from amiga_ws.simulate import main as simulate  # noqa: PLC0415 - SQLite is no use to the others
+
+        return simulate(argv[1:])
+    args = build_parser().parse_args(argv)
+    return run(args)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The parsed command, with its errors told as sentences."""
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except (ConfigError, StateError, TokenRefusedError, UsageError) as error:
+        sys.stderr.write(f"amiga_ws: {error}\n")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has left (`| head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
