@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from amiga_ws.simulate import ManualClock, Simulator, main
 from amiga_ws.simulate.bulk import generate
 from amiga_ws.simulate.schema import VERSIONS
+from amiga_ws.simulate.spending import SYNTHETIC, Transcripts, Usage, add_usage_record
 
 NOON = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 UTC = ZoneInfo("UTC")
@@ -359,6 +361,56 @@ def test_equal_seeds_make_equal_files(make, clock):
     dump = [list(sim.con.iterdump()) for sim in (one, two, other)]
     assert dump[0] == dump[1]
     assert dump[0] != dump[2]
+
+
+def test_a_lost_shm_leaves_the_wal_alone(make):
+    sim = make(wal_only=True)
+    sim.start_task(task_id="abc123")
+    sim.kill(keep_shm=False)
+    assert sorted(path.name for path in sim.database.parent.iterdir()) == ["agentlab.db", "agentlab.db-wal"]
+    sim.open(NOON)
+    assert rows(sim, "SELECT task_id FROM tasks") == [("abc123",)]
+
+
+def test_rows_and_lines_may_carry_the_session_where_the_task_is_not_known(make):
+    sim = make()
+    task = sim.start_task()
+    sim.start_tool(task, "Read", {"file_path": "/a"}, by_session=True)
+    assert rows(sim, "SELECT DISTINCT task_id FROM tool_usage") == [(task.session,)]
+    assert json.loads(sim.hook_log(task.session).read_text())["task_id"] is None
+
+
+def test_the_stored_session_of_a_task_may_be_another_tasks(make):
+    sim = make()
+    one = sim.start_task()
+    two = sim.start_task(stored_session=one.session)
+    assert rows(sim, "SELECT DISTINCT session_uuid FROM tasks") == [(one.session,)]
+    assert two.session != one.session
+
+
+def test_an_answer_is_one_in_truth_and_several_lines_in_the_transcript(tmp_path):
+    transcripts = Transcripts(tmp_path, random.Random(1))  # noqa: S311 - invented data
+    usage = Usage(10, 20, cache_write_5m=300, cache_write_1h=50, cache_read=4_000)
+    answer = transcripts.add("s-1", "claude-sonnet-4-5", usage, at=NOON, lines=3)
+    transcripts.repeat(answer)
+    transcripts.add("s-1", SYNTHETIC, Usage(0, 0), at=NOON, subagent="a1")
+    lines = [json.loads(line) for line in transcripts.path("s-1").read_text().splitlines()]
+    assert len(lines) == 4
+    assert {(line["message"]["id"], line["requestId"]) for line in lines} == {
+        (answer.message_id, answer.request_id)
+    }
+    assert lines[0]["message"]["usage"]["cache_creation_input_tokens"] == 350
+    assert transcripts.path("s-1", "a1").parent == tmp_path / "-srv-code" / "s-1" / "subagents"
+    assert len(transcripts.answers) == 2
+
+
+def test_old_usage_records_add_up_by_user(make):
+    sim = make()
+    for cost in (0.5, 0.25):
+        add_usage_record(sim, 5, "haiku", (1000, 10), cost, at=NOON)
+    (entry,) = json.loads((sim.root / "data" / "usage.json").read_text()).values()
+    assert (entry["total_requests"], entry["total_cost"], len(entry["records"])) == (2, 0.75, 2)
+    assert entry["records"][0]["timestamp"] == "2026-11-23T12:00:00"
 
 
 # -- large installations -------------------------------------------------------------------------------------

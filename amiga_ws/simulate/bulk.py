@@ -17,9 +17,9 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal
 
-from amiga_ws.simulate.hooks import category, stored
+from amiga_ws.simulate.hooks import REPORT_S
 from amiga_ws.simulate.installation import Installation, set_file_time, utc_stamp
-from amiga_ws.simulate.simulator import REPORT_S
+from amiga_ws.simulate.stored import category, stored
 from amiga_ws.simulate.story import Story, Use
 
 _CHUNK = 20_000  # rows a statement; 5 MB of Python objects

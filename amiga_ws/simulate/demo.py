@@ -1,4 +1,7 @@
-"""`python -m amiga_ws simulate DIR`: a living AMIGA for a demonstration, until SIGTERM or SIGINT."""
+"""`python -m amiga_ws simulate DIR`: a living AMIGA for a demonstration, until SIGTERM or SIGINT.
+
+Besides AMIGA's own files, DIR/claude/projects holds the transcripts that Claude Code would keep.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from amiga_ws.simulate.hooks import REPORT_S
 from amiga_ws.simulate.play import LIVE, NoProcesses, Play, Processes, Stage, backfill
-from amiga_ws.simulate.simulator import REPORT_S, RESTARTED, Simulator
+from amiga_ws.simulate.simulator import RESTARTED, Simulator
+from amiga_ws.simulate.spending import Transcripts
 from amiga_ws.simulate.story import Story
 from amiga_ws.simulate.truth import Task
 
@@ -103,10 +108,11 @@ def _play(arguments: argparse.Namespace, root: Path, children: Children | None) 
     seed = int.from_bytes(os.urandom(4)) if arguments.seed is None else arguments.seed
     sim.rng = random.Random(f"{seed} {known}")  # noqa: S311 - a restart must not repeat its ids
     story = Story(sim.rng)
+    transcripts = Transcripts(root / "claude" / "projects", sim.rng)
     sim.stop_running(RESTARTED)
     if not known and arguments.backfill > 0:
         now = time.time()
-        backfill(sim, story, now - arguments.backfill * 3600, now - 30)
+        backfill(sim, story, transcripts, now - arguments.backfill * 3600, now - 30)
     # A hook's report is stamped REPORT_S after its start: begin that much in the past, not in the future.
     sim.clock = lambda: time.time() - REPORT_S
     sim.remember_ended = False
@@ -114,7 +120,7 @@ def _play(arguments: argparse.Namespace, root: Path, children: Children | None) 
     if children is not None:
         children.start(["python3", "monitoring/server.py"], {"PROJECT_ROOT": str(root)})
     stage = Stage(time.time(), arguments.speed)
-    play = Play(sim, story, LIVE, processes)
+    play = Play(sim, story, LIVE, processes, transcripts)
     stage.add(play.patient(24.0, sim.clock))
     play.cast(stage, workers=2)
     rows = sim.con.execute("SELECT count(*) FROM tool_usage").fetchone()[0]
@@ -123,6 +129,7 @@ def _play(arguments: argparse.Namespace, root: Path, children: Children | None) 
     )
     while not stop.is_set():
         due = stage.run_until(time.time())
+        transcripts.answers.clear()  # a play without end keeps no truth
         stop.wait(max(0.02, due - time.time()))
     sim.stop_running("Task stopped during bot shutdown")
     sim.close()

@@ -99,13 +99,18 @@ class Installation:
             self._con.close()
             self._con = None
 
-    def kill(self) -> None:
-        """AMIGA was killed with -9: -wal and -shm stay as they are, with all they hold."""
+    def kill(self, *, keep_shm: bool = True) -> None:
+        """AMIGA was killed with -9: -wal and -shm stay as they are, with all they hold.
+
+        `keep_shm` False: a -wal without its -shm, as a copy or a restored backup leaves it.
+        """
         names = [self.database.with_name(self.database.name + suffix) for suffix in ("", "-wal", "-shm")]
         kept = {name: name.read_bytes() for name in names if name.exists()}
         self.close()
         if names[1].exists():
             return  # somebody else has it open, so closing emptied nothing
+        if not keep_shm:
+            kept.pop(names[2], None)
         for name, content in kept.items():
             name.write_bytes(content)
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from amiga_ws.simulate.simulator import NO_OUTPUT, STOPPED, Simulator
+from amiga_ws.simulate.simulator import RESTARTED, STOPPED, Simulator
+from amiga_ws.simulate.spending import MODELS, Transcripts
 from amiga_ws.simulate.story import Story
 from amiga_ws.simulate.truth import Call, Task
 
+WORKSPACE = "/srv/code/ledger-api"
 Act = Iterator[float]  # yields seconds to wait
 
 
@@ -91,11 +93,14 @@ class Stage:
 class Play:
     """The acts of one AMIGA; they share the queue of waiting tasks."""
 
-    def __init__(self, sim: Simulator, story: Story, pace: Pace, processes: Processes) -> None:
+    def __init__(
+        self, sim: Simulator, story: Story, pace: Pace, processes: Processes, transcripts: Transcripts
+    ) -> None:
         self.sim = sim
         self.story = story
         self.pace = pace
         self.processes = processes
+        self.transcripts = transcripts
         self.queue: deque[Task] = deque()
         self._models: dict[str, str] = {}  # of waiting tasks, by id
 
@@ -138,11 +143,12 @@ class Play:
         guess = rng.choice(
             (None, sim.new_uuid(), *[other.session for other in list(sim.tasks.values())[-3:]])
         )
-        pid = self.processes.spawn(task, self._models.pop(task.task_id, "sonnet"))
+        model = self._models.pop(task.task_id, "sonnet")
+        pid = self.processes.spawn(task, model)
         sim.start_task(task, pid=pid, stored_session=guess)
         yield self._wait(self.pace.think_s)
         for number in range(rng.randint(*self.pace.calls)):
-            yield from self.use_tools(task)
+            yield from self.use_tools(task, model)
             if number % 4 == 3:  # noqa: PLR2004
                 lines = rng.randint(3, 90)
                 sim.add_activity(task, f"Processing... {lines} output lines", lines)
@@ -150,15 +156,20 @@ class Play:
         yield from self.finish(task)
         self.processes.end(pid)
 
-    def use_tools(self, owner: Task | str, workspace: str = "/srv/code/ledger-api") -> Act:
-        """One tool call, now and then two side by side."""
-        uses = [self.story.use(workspace) for _ in range(1 if self.sim.rng.random() < 0.88 else 2)]  # noqa: PLR2004
+    def use_tools(self, owner: Task | str, model: str = "sonnet") -> Act:
+        """One answer of the model and the tool call it asks for, now and then two side by side."""
+        session = owner.session if isinstance(owner, Task) else owner
+        self.transcripts.invent(session, MODELS[model], at=self.sim.clock())
+        uses = [self.story.use(WORKSPACE) for _ in range(1 if self.sim.rng.random() < 0.88 else 2)]  # noqa: PLR2004
         calls: list[Call] = []
         for use in uses:
             calls.append(self.sim.start_tool(owner, use.tool, use.parameters))
             yield 0.2
         for use, call in zip(uses, calls, strict=True):
             yield use.seconds * self.pace.tool_factor
+            if use.tool == "Task":
+                at, name = self.sim.clock(), f"{call.number:08x}"
+                self.transcripts.invent(session, MODELS[model], at=at, subagent=name)
             self.sim.end_tool(call, ok=use.error is None, error=use.error, tokens=use.tokens)
 
     def finish(self, task: Task) -> Act:
@@ -170,7 +181,7 @@ class Play:
         elif way == "fail":
             sim.fail_task(task, self.story.failure())
         else:
-            use = self.story.use("/srv/code/ledger-api")  # in the middle of a call, which stays open for ever
+            use = self.story.use(WORKSPACE)  # in the middle of a call, which stays open for ever
             sim.start_tool(task, use.tool, use.parameters)
             yield self._wait(self.pace.think_s)
             if way == "stop":
@@ -226,20 +237,20 @@ class Play:
         return seconds
 
 
-def backfill(sim: Simulator, story: Story, begin: float, end: float) -> None:
+def backfill(sim: Simulator, story: Story, transcripts: Transcripts, begin: float, end: float) -> None:
     """Write the history from `begin` to `end` (epoch seconds); what still runs then is stopped.
+
+    One task that waited then waits for ever, as after each of AMIGA's restarts.
 
     `sim.clock` is the history's while this runs and is left to the caller to set afterwards.
     """
     stage = Stage(begin)
     sim.clock = lambda: stage.now
-    play = Play(sim, story, HISTORY, NoProcesses())
+    play = Play(sim, story, HISTORY, NoProcesses(), transcripts)
     play.cast(stage, workers=3)
     with sim.batch():
         stage.run_until(end)
-        sim.stop_running("Task stopped due to bot restart", at=end)
+        sim.queue_task(**story.job(), at=max(begin, end - 3 * 3600))
+        sim.stop_running(RESTARTED, at=end)
     sim.save_chats()
     sim.date_hook_logs()
-
-
-__all__ = ["LIVE", "NO_OUTPUT", "NoProcesses", "Play", "Processes", "Stage", "backfill"]
