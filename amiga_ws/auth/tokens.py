@@ -6,6 +6,7 @@ A token says who (`sub`), what for (`scope`) and of which kind it is (`typ`):
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -162,6 +163,7 @@ class Authority:
         expires: float,
         extra: dict[str, Any],
     ) -> str:
+        issued = _tick(now)
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -169,9 +171,8 @@ class Authority:
             "scope": " ".join(sorted(scopes, reverse=True)),
             "typ": typ,
             "jti": secrets.token_urlsafe(12),
-            # A fraction, so that a revocation "issued before now" spares a token made a moment later.
-            "iat": round(now, 3),
-            "exp": int(expires),
+            "iat": issued,
+            "exp": _tick(issued + expires - now),
         }
         return jwt.encode(claims | extra, self._secret, algorithm=ALGORITHM)
 
@@ -221,6 +222,12 @@ class Authority:
 
     def _longest(self, typ: TokenType) -> float:
         return self._lifetimes.session_ttl if typ == "session" else self._lifetimes.max_ttl
+
+
+def _tick(seconds: float) -> float:
+    """Times in 1/1024 s: a fraction, so that a revocation "issued before now" spares a token made a moment
+    later, and exact in binary, so that `exp - iat` is the lifetime that was asked for."""
+    return math.floor(seconds * 1024) / 1024
 
 
 def _number(claims: dict[str, Any], name: str, default: float | None = None) -> float:
