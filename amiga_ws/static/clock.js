@@ -1,0 +1,63 @@
+/**
+ * Time as the server has it, and everything on the page that grows older without news.
+ *
+ * An element with `data-since` (epoch seconds) shows the time since then and is moved on once a second; `data-age` says
+ * how: `age` one unit, `duration` two units, `ago` "3 m ago", `fresh` like `ago` but "just now" below 5 s.
+ */
+import { age, duration, stamp, UNKNOWN } from "./format.js";
+import { setText } from "./dom.js";
+
+let offset = 0; // server minus this device, seconds
+let synced = false;
+
+/** A clock reading of the server that has just arrived. @param {number} serverTime epoch seconds */
+export function sync(serverTime) {
+  offset = serverTime - Date.now() / 1000;
+  synced = true;
+}
+
+/** A time that is not in the future of the server: the weaker evidence until a heartbeat comes. @param {number} epoch */
+export function notBefore(epoch) {
+  if (!synced || epoch > now()) offset = epoch - Date.now() / 1000;
+  synced = true;
+}
+
+/** @returns {number} epoch seconds on the server's clock */
+export function now() {
+  return Date.now() / 1000 + offset;
+}
+
+/**
+ * @param {HTMLElement} element @param {number|null|undefined} epoch
+ * @param {'age'|'duration'|'ago'|'fresh'} style
+ */
+export function since(element, epoch, style) {
+  if (epoch === null || epoch === undefined) {
+    delete element.dataset.since;
+    element.removeAttribute("title");
+    setText(element, UNKNOWN);
+    return;
+  }
+  if (element.dataset.since !== String(epoch)) {
+    element.dataset.since = String(epoch);
+    element.dataset.age = style;
+    element.title = stamp(epoch);
+  }
+  write(element, now());
+}
+
+/** @param {HTMLElement} element @param {number} at */
+function write(element, at) {
+  const seconds = at - Number(element.dataset.since);
+  const style = element.dataset.age;
+  if (style === "duration") setText(element, duration(seconds));
+  else if (style === "age") setText(element, age(seconds));
+  else if (style === "fresh" && seconds < 5) setText(element, "just now");
+  else setText(element, `${age(seconds)} ago`);
+}
+
+/** Move every ticking element on; called once a second. */
+export function tick() {
+  const at = now();
+  for (const element of document.querySelectorAll("[data-since]")) write(/** @type {HTMLElement} */ (element), at);
+}

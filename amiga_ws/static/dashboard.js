@@ -1,0 +1,217 @@
+/**
+ * The dashboard: joins the live client to the views. Nothing is fetched or computed here.
+ *
+ * Stable handles for tests, user scripts and screenshots (kept; additions only):
+ *
+ *   #verdict[data-verdict]        ok | attention | degraded | down | stale | loading; its .word is the word shown
+ *   #verdict-reason, #data-age
+ *   #connection[data-state][data-transport]   connecting | live | waiting | signedout | stopped | idle; ws | sse | poll
+ *   #banner                       connection lost or page stopped; [data-retry] tries again at once
+ *   #signin-panel                 signed out: #signin-panel-token, #signin-panel-button, #signin-panel-message
+ *   #demo-banner                  only when the server runs the demo (html[data-demo="1"])
+ *   #no-amiga                     first run; #no-amiga-path, #no-amiga-hint
+ *   #tile-bot #tile-tasks #tile-spend #tile-tokens #tile-host     [data-state] = error | stale | missing of its source
+ *   [data-field="overview.tasks.total"]   every number: its path in the snapshot; [data-value] the exact value.
+ *                                 Inside a list row the path is the row's own, e.g. [data-field="tool_calls"]
+ *   #attention[data-count], #attention-list li[data-kind][data-severity], #attention-clear
+ *   #tasks tbody tr[data-task-id][data-status]; #chips button[data-status], #search, #tasks-count, #tasks-empty
+ *   #sessions li[data-session-id], #tools-list li[data-tool], #errors li[data-class]
+ *   #activity li[data-kind], #activity-new
+ *   #sources [data-source="amiga"][data-state] with [data-field="state|as_of|path|error|hint"]
+ *   #window button[data-hours][aria-pressed], [data-theme-button], #help-open, #help, #who, #menu, #signout
+ *
+ * In the URL: ?hours=, ?status=, ?q=.
+ */
+import { Header } from "./header.js";
+import { LiveClient } from "./client.js";
+import { TaskTable } from "./tasks.js";
+import { Activity, markSections, renderAttention, renderErrors, renderSessions, renderSources, renderTools } from "./panels.js";
+import { bindFields } from "./fields.js";
+import { bindKeys } from "./keys.js";
+import { botSilence, renderTiles } from "./tiles.js";
+import { byId, setAttr, setText } from "./dom.js";
+import { SignInError, signIn, signOut, whoAmI } from "./session.js";
+import * as clock from "./clock.js";
+
+const WINDOWS = [1, 6, 24, 168];
+const query = new URLSearchParams(location.search);
+const asked = Number(query.get("hours"));
+
+const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2 });
+const header = new Header(() => client.state, () => client.start());
+const fields = bindFields(document);
+const activity = new Activity();
+const tasks = new TaskTable(keepInUrl);
+
+// -- what the server says ------------------------------------------------------------------------
+
+client.addEventListener("snapshot", (event) => {
+  const { snapshot } = /** @type {CustomEvent} */ (event).detail;
+  clock.notBefore(snapshot.timestamp);
+  header.snapshot = snapshot;
+  header.alive();
+  paint(snapshot);
+});
+client.addEventListener("alive", (event) => {
+  const { serverTime } = /** @type {CustomEvent} */ (event).detail;
+  if (serverTime !== null) clock.sync(serverTime);
+  header.alive();
+});
+client.addEventListener("state", () => {
+  const { phase, code } = client.state;
+  if (phase === "signedout") {
+    header.who(null);
+    if (code === 4503) location.reload(); // revoked or signed out: nothing of it may stay on the screen
+  }
+  header.connection();
+});
+client.addEventListener("connected", () => void showWho());
+client.addEventListener("notice", (event) => {
+  const { kind, data } = /** @type {CustomEvent} */ (event).detail;
+  if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`);
+  else if (kind === "error") toast(data.ref ? `${data.error} (ref ${data.ref})` : data.error);
+});
+
+/** @param {any} snapshot */
+function paint(snapshot) {
+  fields(snapshot);
+  renderTiles(snapshot);
+  renderAttention(snapshot, reveal);
+  tasks.update(snapshot);
+  renderTools(snapshot);
+  renderSessions(snapshot, reveal);
+  renderErrors(snapshot);
+  activity.update(snapshot);
+  renderSources(snapshot);
+  markSections(snapshot);
+  showWindow(snapshot.hours);
+  setAttr(document.body, "data-loaded", "");
+  header.render();
+}
+
+/** @param {string} taskId */
+function reveal(taskId) {
+  tasks.reveal(taskId);
+}
+
+// -- what the person does ------------------------------------------------------------------------
+
+/** @param {number} hours */
+function chooseWindow(hours) {
+  void client.setHours(hours);
+  showWindow(hours);
+  keepInUrl();
+}
+
+/** @param {number} hours */
+function showWindow(hours) {
+  for (const button of document.querySelectorAll("#window button")) {
+    setAttr(button, "aria-pressed", String(Number(/** @type {HTMLElement} */ (button).dataset.hours) === hours));
+  }
+  const label = hours % 24 === 0 && hours > 24 ? `${hours / 24} d` : `${hours} h`;
+  for (const element of document.querySelectorAll("[data-window-label]")) setText(element, label);
+}
+
+/** The view is a link: window, status and search stand in the URL. */
+function keepInUrl() {
+  const url = new URL(location.href);
+  const put = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ usual) =>
+    value === usual ? url.searchParams.delete(name) : url.searchParams.set(name, value);
+  put("hours", String(client.hours), "24");
+  put("status", tasks.status, "all");
+  put("q", tasks.search.value.trim(), "");
+  if (url.href !== location.href) history.replaceState(null, "", url);
+}
+
+for (const button of document.querySelectorAll("#window button")) {
+  button.addEventListener("click", () => chooseWindow(Number(/** @type {HTMLElement} */ (button).dataset.hours)));
+}
+
+bindKeys({
+  "/": () => tasks.search.focus(),
+  j: () => tasks.move(1),
+  k: () => tasks.move(-1),
+  Escape: () => {
+    if (document.activeElement === tasks.search) {
+      if (tasks.search.value) tasks.filter(tasks.status, "");
+      else tasks.search.blur();
+      return true;
+    }
+    return tasks.close();
+  },
+  ...Object.fromEntries(WINDOWS.map((hours, index) => [String(index + 1), () => chooseWindow(hours)])),
+});
+
+// -- who am I ------------------------------------------------------------------------------------
+
+async function showWho() {
+  header.who(await whoAmI().catch(() => null));
+}
+
+/** @param {boolean} everywhere */
+async function leave(everywhere) {
+  try {
+    await signOut(everywhere);
+    client.stop();
+    location.assign("/login");
+  } catch (error) {
+    toast(error instanceof Error ? error.message : "Signing out failed.");
+  }
+}
+byId("signout").addEventListener("click", () => void leave(false));
+byId("signout-everywhere").addEventListener("click", () => void leave(true));
+
+byId("signin-panel-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void signInAgain();
+});
+
+/** Sign in without leaving: the same view goes on. */
+async function signInAgain() {
+  const token = /** @type {HTMLInputElement} */ (byId("signin-panel-token"));
+  const message = byId("signin-panel-message");
+  setText(message, "Signing in …");
+  try {
+    await signIn(token.value);
+    token.value = "";
+    setText(message, "");
+    client.start();
+  } catch (error) {
+    setText(message, error instanceof SignInError ? error.message : "Something went wrong in this page. Reload it and try again.");
+    token.focus();
+  }
+}
+
+// -- time ----------------------------------------------------------------------------------------
+
+let toastTimer = 0;
+
+/** @param {string} text */
+function toast(text) {
+  const element = byId("toast");
+  setText(element, text);
+  element.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = window.setTimeout(() => { element.hidden = true; }, 8_000);
+}
+
+setInterval(() => header.render(), 200);
+setInterval(() => {
+  clock.tick();
+  if (header.snapshot) {
+    botSilence(header.snapshot);
+    markSections(header.snapshot);
+  }
+}, 1_000);
+
+/** A device that wakes up or finds its network again should not sit out a countdown. */
+function wake() {
+  if (client.state.phase === "waiting" && document.visibilityState === "visible") client.start();
+}
+window.addEventListener("online", wake);
+window.addEventListener("offline", () => header.render());
+document.addEventListener("visibilitychange", wake);
+
+tasks.filter(query.get("status") ?? "all", query.get("q") ?? "");
+showWindow(client.hours);
+client.start();

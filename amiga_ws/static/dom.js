@@ -1,0 +1,101 @@
+/**
+ * Small tools to build and change the page. Text goes in by `textContent` alone: whatever AMIGA or a peer wrote
+ * stays text.
+ */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag @param {Record<string, any>} [attributes] `class`, `data-…`, `aria-…`, plain attributes; `on` = {event: listener}
+ * @param {...(Node|string|null|undefined)} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, /** @type {any} */ (listener));
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  for (const child of children) if (child !== null && child !== undefined) element.append(child);
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An icon of the page's sprite; decoration only, the word stands beside it. @param {string} name */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** @param {Element} holder with an icon in it @param {string} name */
+export function setIcon(holder, name) {
+  const use = holder.querySelector("use");
+  if (use && use.getAttribute("href") !== `#i-${name}`) use.setAttribute("href", `#i-${name}`);
+}
+
+/** Change text only where it differs: an unchanged page costs no layout and no screen reader a word. @param {Element} element @param {string} value */
+export function setText(element, value) {
+  if (element.textContent !== value) element.textContent = value;
+}
+
+/** @param {Element} element @param {string} name @param {string|null} value null removes it */
+export function setAttr(element, name, value) {
+  if (value === null) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+/** @param {HTMLElement} element @param {boolean} shown */
+export function show(element, shown) {
+  if (element.hidden === shown) element.hidden = !shown;
+}
+
+/** @param {string} id @returns {HTMLElement} */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`the page has no #${id}`);
+  return element;
+}
+
+/**
+ * Make `parent`'s children stand for `items`, in order, reusing the elements of the last time by key, so that focus,
+ * selection and an open row survive an update.
+ * @template T
+ * @param {Element} parent
+ * @param {readonly T[]} items
+ * @param {(item: T, index: number) => string} key
+ * @param {(item: T) => HTMLElement} create
+ * @param {(element: HTMLElement, item: T) => void} update
+ */
+export function reconcile(parent, items, key, create, update) {
+  /** @type {Map<string, HTMLElement>} */
+  const old = new Map();
+  for (const child of /** @type {Iterable<HTMLElement>} */ (/** @type {any} */ (parent.children))) {
+    if (child.dataset.key !== undefined) old.set(child.dataset.key, child);
+    else child.remove();
+  }
+  let place = parent.firstElementChild;
+  items.forEach((item, index) => {
+    const name = key(item, index);
+    let element = old.get(name);
+    if (element) old.delete(name);
+    else {
+      element = create(item);
+      element.dataset.key = name;
+    }
+    update(element, item);
+    if (element === place) place = place.nextElementSibling;
+    else parent.insertBefore(element, place);
+  });
+  for (const gone of old.values()) gone.remove();
+}
+
+/** The named part of a row. @param {Element} row @param {string} name @returns {HTMLElement} */
+export function part(row, name) {
+  return /** @type {HTMLElement} */ (row.querySelector(`[data-field="${name}"]`));
+}

@@ -1,0 +1,131 @@
+/**
+ * The sticky header and the banner: verdict, age of the data, connection, who am I.
+ */
+import { byId, setAttr, setIcon, setText, show } from "./dom.js";
+import * as format from "./format.js";
+import { verdict } from "./verdict.js";
+
+/** @typedef {import('./types.js').ClientState} ClientState */
+/** @typedef {import('./types.js').Snapshot} Snapshot */
+
+/** A loss shorter than this is nobody's business. */
+const LOST_AFTER_MS = 5_000;
+
+const TRANSPORTS = { ws: "WebSocket", sse: "SSE", poll: "polling" };
+
+export class Header {
+  /** @param {() => ClientState} state @param {() => void} retry */
+  constructor(state, retry) {
+    this.state = state;
+    /** @type {Snapshot|null} */
+    this.snapshot = null;
+    this.lastSign = 0; // performance.now() of the last byte that proved the values current; 0: none yet
+    this.lostAt = performance.now(); // when the stream was lost, 0 while it lives
+    for (const button of document.querySelectorAll("[data-retry]")) button.addEventListener("click", retry);
+  }
+
+  /** The stream has spoken: what is on the page is what the server knows. */
+  alive() {
+    this.lastSign = performance.now();
+  }
+
+  connection() {
+    const { phase } = this.state();
+    if (phase === "live") this.lostAt = 0;
+    else if (!this.lostAt) this.lostAt = performance.now();
+    this.render();
+  }
+
+  /** Gone long enough to say so, or for good. */
+  get lost() {
+    const { phase } = this.state();
+    if (phase === "signedout" || phase === "stopped") return true;
+    return this.lostAt > 0 && performance.now() - this.lostAt >= LOST_AFTER_MS;
+  }
+
+  /** Everything here; cheap enough for five times a second, and it writes only what differs. */
+  render() {
+    const state = this.state();
+    const lost = this.lost;
+    this.#verdict(lost);
+    this.#connection(state);
+    this.#age();
+    this.#banner(state, lost);
+    setAttr(document.body, "data-lost", lost ? "" : null);
+  }
+
+  /** @param {boolean} lost */
+  #verdict(lost) {
+    const { word, level, reason } = verdict(this.snapshot, lost);
+    const element = byId("verdict");
+    setAttr(element, "data-verdict", level);
+    setIcon(element, `verdict-${level}`);
+    setText(/** @type {Element} */ (element.querySelector(".word")), word);
+    setText(byId("verdict-reason"), reason);
+    const count = this.snapshot?.attention.length ?? 0;
+    const title = `${count ? `(${count}) ` : ""}${word} · amiga`;
+    if (document.title !== title) document.title = title;
+  }
+
+  /** @param {ClientState} state */
+  #connection(state) {
+    const element = byId("connection");
+    setAttr(element, "data-state", state.phase);
+    setAttr(element, "data-transport", state.transport);
+    element.title = TRANSPORTS[state.transport];
+    setText(/** @type {Element} */ (element.querySelector(".word")), connectionWords(state));
+    setText(/** @type {Element} */ (element.querySelector(".transport")), state.phase === "live" ? TRANSPORTS[state.transport] : "");
+  }
+
+  #age() {
+    const element = byId("data-age");
+    if (!this.lastSign) {
+      setText(element, format.UNKNOWN);
+      return;
+    }
+    setText(element, format.freshAge((performance.now() - this.lastSign) / 1000));
+  }
+
+  /** @param {ClientState} state @param {boolean} lost */
+  #banner(state, lost) {
+    const banner = byId("banner");
+    const signedOut = state.phase === "signedout";
+    show(banner, lost && !signedOut);
+    show(byId("signin-panel"), signedOut);
+    if (signedOut) setText(byId("signedout-reason"), state.reason ?? "");
+    if (banner.hidden) return;
+    const old = this.lastSign ? `Values are ${format.duration((performance.now() - this.lastSign) / 1000)} old.` : "No values yet.";
+    setText(byId("banner-title"), state.phase === "stopped" ? "This page has stopped." : "Connection lost.");
+    setText(byId("banner-text"), `${state.reason ?? ""} ${old}`.trim());
+    setText(byId("banner-next"), state.phase === "stopped" ? "" : countdown(state));
+  }
+
+  /** @param {import('./session.js').Session|null} session */
+  who(session) {
+    setText(byId("who-name"), session?.subject ?? "signed out");
+    setText(byId("who-subject"), session?.subject ?? format.UNKNOWN);
+    setText(byId("who-scopes"), session ? session.scopes.join(", ") || "none" : format.UNKNOWN);
+    setText(byId("who-expires"), session ? `in ${format.duration(session.expires_in)}` : format.UNKNOWN);
+  }
+}
+
+/** @param {ClientState} state */
+function connectionWords(state) {
+  if (state.phase === "live") return "live";
+  if (state.phase === "signedout") return "signed out";
+  if (state.phase === "stopped" || state.phase === "idle") return "stopped";
+  if (!navigator.onLine) return "offline";
+  if (state.phase === "waiting" && state.retryAt !== null) return `reconnecting in ${seconds(state.retryAt)}${"\u00a0"}s`;
+  return state.attempt || state.code ? "reconnecting …" : "connecting …";
+}
+
+/** @param {ClientState} state */
+function countdown(state) {
+  if (!navigator.onLine) return "This device is offline.";
+  return state.retryAt === null ? "Trying now …" : `Next try in ${seconds(state.retryAt)}${"\u00a0"}s.`;
+}
+
+/** @param {number} retryAt */
+function seconds(retryAt) {
+  return Math.max(0, Math.ceil((retryAt - performance.now()) / 1000));
+}

@@ -1,0 +1,260 @@
+/**
+ * The lists of the page: needs you, tools, sessions, errors, activity, sources.
+ */
+import { byId, h, icon, part, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
+import * as format from "./format.js";
+import { now, since } from "./clock.js";
+import { statusIcon } from "./tasks.js";
+import { sourceName } from "./verdict.js";
+
+/** @typedef {import('./types.js').Snapshot} Snapshot */
+/** @typedef {import('./types.js').Source} Source */
+
+const first = (/** @type {Element} */ element, /** @type {string} */ selector) =>
+  /** @type {HTMLElement} */ (element.querySelector(selector));
+
+/** Since when, as far as this page has watched, nothing has needed anybody. @type {number|null} */
+let clearSince = null;
+
+/** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal */
+export function renderAttention(snapshot, reveal) {
+  const items = snapshot.attention;
+  const known = snapshot.sources.amiga?.state === "ok" || snapshot.sources.amiga?.state === undefined;
+  clearSince = items.length || !known ? null : (clearSince ?? now());
+  const panel = byId("attention");
+  setAttr(panel, "data-count", String(items.length));
+  setAttr(panel, "data-clear", items.length === 0 && known ? "" : null);
+  const clear = byId("attention-clear");
+  show(clear, items.length === 0);
+  if (!clear.hidden) {
+    setIcon(clear, known ? "completed" : "unknown");
+    setText(first(clear, ".word"), known ? "All clear" : "Cannot tell: AMIGA’s database is not being read");
+    setText(first(clear, ".muted"), known && clearSince !== null ? `watched since ${format.moment(clearSince, now())}` : "");
+  }
+  const tasks = new Set(snapshot.tasks.map((task) => task.task_id));
+  reconcile(byId("attention-list"), items, (item, index) => `${item.kind} ${item.subject} ${index}`,
+    () => {
+      const link = h("button", { type: "button", class: "link", on: { click: () => reveal(link.dataset.taskId ?? "") } }, "Show task");
+      return h("li", {},
+        h("span", { class: "glyph", "data-field": "severity" }, icon("warn"), h("span", { class: "hidden-text" })),
+        h("span", { class: "what" }, h("strong", { "data-field": "subject" }), " ", h("span", { "data-field": "evidence" })),
+        h("span", { class: "muted", "data-field": "kind" }), h("span", { class: "muted num", "data-field": "since" }), link);
+    },
+    (row, item) => {
+      row.dataset.severity = item.severity;
+      row.dataset.kind = item.kind;
+      setIcon(part(row, "severity"), item.severity === "crit" ? "failed" : "warn");
+      setText(first(row, ".hidden-text"), item.severity === "crit" ? "critical:" : "warning:");
+      setText(part(row, "subject"), item.subject);
+      setText(part(row, "evidence"), item.evidence);
+      setText(part(row, "kind"), format.words(item.kind));
+      since(part(row, "since"), item.since, "age");
+      const link = first(row, "button");
+      link.dataset.taskId = item.subject;
+      show(link, tasks.has(item.subject));
+    });
+}
+
+/** What an empty list says: nothing there, or nobody knows. @param {HTMLElement} element @param {boolean} empty @param {Snapshot|null} snapshot @param {string} text */
+function emptyNote(element, empty, snapshot, text) {
+  show(element, empty && snapshot !== null);
+  const state = snapshot?.sources.amiga?.state;
+  setText(element, state === "ok" || state === undefined ? text : "Unknown while AMIGA’s database is not being read.");
+}
+
+/** @param {Snapshot} snapshot */
+export function renderTools(snapshot) {
+  const { by_type, errors, durations } = snapshot.overview.tools;
+  const tools = Object.entries(by_type).sort(([a, m], [b, n]) => n - m || a.localeCompare(b)).slice(0, 10);
+  const most = Math.max(1, ...tools.map(([, calls]) => calls));
+  const list = byId("tools-list");
+  emptyNote(byId("tools-empty"), tools.length === 0, snapshot, "No tool call in this window.");
+  reconcile(list, tools, ([name]) => name,
+    () => h("li", {}, h("span", { class: "name" }), h("span", { class: "bar", "aria-hidden": "true" }), h("span", { class: "num calls" }),
+      h("span", { class: "num errors" }), h("span", { class: "num muted time" })),
+    (row, [name, calls]) => {
+      row.dataset.tool = name;
+      setText(first(row, ".name"), name);
+      first(row, ".name").title = name;
+      first(row, ".bar").style.setProperty("--value", String((100 * calls) / most));
+      setText(first(row, ".calls"), format.int(calls));
+      const failed = Object.hasOwn(errors, name) ? errors[name] : 0;
+      setText(first(row, ".errors"), failed ? `${format.int(failed)} err` : "");
+      const time = Object.hasOwn(durations, name) ? durations[name] : null;
+      setText(first(row, ".time"), time && format.known(time.p50_ms) ? format.milliseconds(time.p50_ms) : "");
+      first(row, ".time").title = time ? `half of the calls within ${format.milliseconds(time.p50_ms)}, 95 % within ${format.milliseconds(time.p95_ms)}` : "";
+    });
+}
+
+/** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal */
+export function renderSessions(snapshot, reveal) {
+  const { active, recent } = snapshot.sessions;
+  const ids = new Set(active.map((session) => session.session_id));
+  const rows = [...active.map((session) => ({ session, live: true })),
+    ...recent.filter((session) => !ids.has(session.session_id)).map((session) => ({ session, live: false }))].slice(0, 12);
+  emptyNote(byId("sessions-empty"), rows.length === 0, snapshot, "No session in this window.");
+  reconcile(byId("sessions"), rows, (row) => row.session.session_id,
+    () => {
+      const link = h("button", { type: "button", class: "link id", "data-field": "task_id", on: { click: () => reveal(link.textContent ?? "") } });
+      return h("li", {}, h("span", { class: "glyph" }, icon("stopped"), h("span", { class: "hidden-text" })),
+        h("span", { class: "id", "data-field": "session_id" }), h("span", { class: "tag", "data-field": "kind" }), link,
+        h("span", { class: "num" }, h("span", { "data-field": "tools" }), h("span", { class: "muted" }, " calls"),
+          h("span", { class: "errors", "data-field": "errors" })),
+        h("span", { class: "num muted", "data-field": "last_activity" }));
+    },
+    (row, { session, live }) => {
+      row.dataset.live = String(live);
+      row.dataset.sessionId = session.session_id;
+      setIcon(row, live ? "running" : "idle");
+      setText(first(row, ".hidden-text"), live ? "active" : "quiet");
+      const id = part(row, "session_id");
+      setText(id, session.session_id.slice(0, 8));
+      id.title = session.session_id;
+      setText(part(row, "kind"), session.kind);
+      const task = part(row, "task_id");
+      show(task, session.task_id !== null);
+      setText(task, session.task_id ?? "");
+      setText(part(row, "tools"), format.int(session.tools));
+      setText(part(row, "errors"), session.errors ? ` (${format.int(session.errors)})` : "");
+      since(part(row, "last_activity"), session.last_activity, "ago");
+    });
+}
+
+/** @param {Snapshot} snapshot */
+export function renderErrors(snapshot) {
+  emptyNote(byId("errors-empty"), snapshot.errors.length === 0, snapshot, "No errors in this window.");
+  reconcile(byId("errors"), snapshot.errors, (item) => item.class,
+    () => h("li", {}, h("span", { class: "num count", "data-field": "count" }), h("span", { class: "name", "data-field": "class" }),
+      h("span", { class: "muted times" }, "first ", h("span", { "data-field": "first" }), " · last ", h("span", { "data-field": "last" }))),
+    (row, item) => {
+      row.dataset.class = item.class;
+      setText(part(row, "count"), `${format.int(item.count)} ×`);
+      setText(part(row, "class"), format.words(item.class));
+      part(row, "class").title = item.class;
+      since(part(row, "first"), item.first, "ago");
+      since(part(row, "last"), item.last, "ago");
+    });
+}
+
+/** The feed holds still while somebody reads it; the button says how much is new. */
+export class Activity {
+  constructor() {
+    this.list = byId("activity");
+    this.button = byId("activity-new");
+    /** @type {Snapshot|null} */
+    this.snapshot = null;
+    this.newest = 0; // timestamp of the newest entry shown
+    this.list.addEventListener("scroll", () => { if (this.list.scrollTop < 4) this.render(true); }, { passive: true });
+    this.button.addEventListener("click", () => { this.list.scrollTop = 0; this.render(true); });
+  }
+
+  /** @param {Snapshot|null} snapshot */
+  update(snapshot) {
+    this.snapshot = snapshot;
+    this.render(this.list.scrollTop < 4);
+  }
+
+  /** @param {boolean} follow */
+  render(follow) {
+    const items = this.snapshot?.activity ?? [];
+    const fresh = items.filter((item) => item.timestamp > this.newest).length;
+    show(this.button, !follow && fresh > 0);
+    if (!this.button.hidden) setText(this.button, `${fresh} new`);
+    emptyNote(byId("activity-empty"), items.length === 0, this.snapshot, "Nothing has happened yet.");
+    if (!follow) return;
+    this.newest = items[0]?.timestamp ?? 0;
+    reconcile(this.list, items, (item, index) => `${item.timestamp} ${item.kind} ${item.task_id} ${item.description} ${twin(items, index)}`,
+      () => h("li", {}, h("span", { class: "glyph" }, icon("unknown"), h("span", { class: "hidden-text", "data-field": "kind" })),
+        h("span", { class: "what" }, h("span", { "data-field": "description" }), " ", h("span", { class: "id", "data-field": "task_id" })),
+        h("time", { class: "num muted", "data-field": "timestamp" })),
+      (row, item) => {
+        row.dataset.kind = item.kind;
+        setAttr(row, "data-status", item.status);
+        setIcon(row, item.kind === "tool" ? (item.status === "failed" || item.status === "error" ? "failed" : "tool")
+          : item.kind === "session" ? "session" : statusIcon(item.status ?? ""));
+        setText(part(row, "kind"), `${item.kind}${item.status ? ` ${item.status}` : ""}:`);
+        setText(part(row, "description"), item.description);
+        part(row, "description").title = item.description;
+        setText(part(row, "task_id"), item.task_id ?? "");
+        since(part(row, "timestamp"), item.timestamp, "age");
+      });
+  }
+}
+
+/** Two events may be equal in every field: number them. @param {import('./types.js').Activity[]} items @param {number} index */
+function twin(items, index) {
+  const own = items[index];
+  let count = 0;
+  for (let i = index + 1; i < items.length && items[i].timestamp === own.timestamp; i += 1) count += 1;
+  return count;
+}
+
+const STATE_ICON = { ok: "completed", loading: "pending", missing: "unknown", stale: "warn", error: "failed" };
+
+/** @param {Snapshot} snapshot */
+export function renderSources(snapshot) {
+  reconcile(byId("sources"), Object.entries(snapshot.sources), ([name]) => name,
+    ([name]) => h("li", { "data-source": name },
+      h("span", { class: "glyph" }, icon("unknown")), h("span", { class: "name" }, sourceName(name)),
+      h("span", { class: "state", "data-field": "state" }), h("span", { class: "muted num", "data-field": "as_of" }),
+      h("code", { class: "path", "data-field": "path" }), h("p", { class: "cause", "data-field": "error" }),
+      h("p", { class: "hint", "data-field": "hint" })),
+    (row, [, source]) => {
+      row.dataset.state = source.state;
+      setIcon(row, STATE_ICON[source.state] ?? "unknown");
+      setText(part(row, "state"), source.state);
+      sourceAge(part(row, "as_of"), source);
+      for (const name of /** @type {const} */ (["path", "error", "hint"])) {
+        const element = part(row, name);
+        show(element, Boolean(source[name]));
+        setText(element, source[name] ?? "");
+      }
+      part(row, "path").title = source.path ?? "";
+    });
+}
+
+/** An unchanged healthy source sends no new `as_of`: the stream being alive is the news. @param {HTMLElement} element @param {Source} source */
+function sourceAge(element, source) {
+  if (source.state === "ok") {
+    delete element.dataset.since;
+    setText(element, "being read");
+    element.title = `changed ${format.stamp(source.as_of)}`;
+  } else if (source.as_of === null) {
+    delete element.dataset.since;
+    setText(element, "never read");
+  } else {
+    since(element, source.as_of, "ago");
+  }
+}
+
+/**
+ * Sections say in their own heading when what they show is old: last good values stay, dimmed, with age and cause.
+ * @param {Snapshot} snapshot
+ */
+export function markSections(snapshot) {
+  for (const found of document.querySelectorAll("[data-needs]")) {
+    const section = /** @type {HTMLElement} */ (found);
+    const names = (section.dataset.needs ?? "").split(" ");
+    const worst = names.map((name) => ({ name, source: snapshot.sources[name] }))
+      .find(({ source }) => source && ["error", "stale", "missing"].includes(source.state));
+    setAttr(section, "data-state", worst ? worst.source.state : null);
+    const note = first(section, ".source-note");
+    if (!note) continue;
+    // a missing AMIGA has a panel of its own; saying it ten times more helps nobody
+    const told = worst?.source.state === "missing" && worst.source === snapshot.sources.amiga;
+    show(note, Boolean(worst) && !told);
+    if (!worst || told) continue;
+    const { name, source } = worst;
+    const when = source.as_of === null ? "" : ` Last good values: ${format.age(now() - source.as_of)} old.`;
+    setText(note, source.state === "missing" ? `${sourceName(name)}: not found.${when}`
+      : `${sourceName(name)}: ${source.error ?? source.state}.${when}`.replace("..", "."));
+  }
+  const amiga = snapshot.sources.amiga;
+  const absent = amiga?.state === "missing";
+  show(byId("no-amiga"), absent);
+  if (absent) {
+    setText(byId("no-amiga-path"), amiga.path ?? format.UNKNOWN);
+    setText(byId("no-amiga-hint"), amiga.hint ?? "");
+    show(byId("no-amiga-hint"), Boolean(amiga.hint));
+  }
+}

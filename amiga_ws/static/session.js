@@ -1,0 +1,71 @@
+/**
+ * Who is signed in. Tokens pass through here into one request header and are kept nowhere: not in storage, not in
+ * the URL, not in a variable that outlives the call. The session itself is an HttpOnly cookie no script can read.
+ */
+import { bearer, refusal, retryAfterMs } from "./transports.js";
+
+/** @typedef {{subject: string, scopes: string[], expires_in: number}} Session */
+
+/** A refusal, in words a person can act on. */
+export class SignInError extends Error {
+  /** @param {string} message @param {number} status 0 when no answer came */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** @param {string} token @returns {Promise<Session>} */
+export async function signIn(token) {
+  const clean = token.trim();
+  if (!clean) throw new SignInError("Paste a token first.", 0);
+  // three dot-separated parts of base64url: anything else the header could not even carry
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(clean)) {
+    throw new SignInError("That does not look like a token: it has three parts with dots between them and begins with “eyJ”.", 400);
+  }
+  const response = await ask("POST", "/api/session", bearer(clean));
+  if (response.ok) return response.json();
+  throw new SignInError(await explained(response), response.status);
+}
+
+/** @returns {Promise<Session|null>} null when nobody is signed in */
+export async function whoAmI() {
+  const response = await ask("GET", "/api/session");
+  if (response.ok) return response.json();
+  if (response.status === 401) return null;
+  throw new SignInError(await refusal(response), response.status);
+}
+
+/** @param {boolean} everywhere also every other browser of this subject */
+export async function signOut(everywhere) {
+  const response = await ask("DELETE", everywhere ? "/api/session?everywhere=1" : "/api/session");
+  if (!response.ok && response.status !== 401) throw new SignInError(await refusal(response), response.status);
+}
+
+/** @param {string} method @param {string} path @param {Record<string, string>} [headers] */
+async function ask(method, path, headers = {}) {
+  try {
+    return await fetch(path, { method, headers: { Accept: "application/json", ...headers }, cache: "no-store" });
+  } catch {
+    throw new SignInError("The server does not answer. Is it running, and is this device still connected?", 0);
+  }
+}
+
+/** @param {Response} response */
+async function explained(response) {
+  const cause = await refusal(response);
+  if (response.status === 401) {
+    return `The token was not accepted: ${cause}. A sign-in link works once and for two minutes; a token ends with its time. Make a new one as shown below.`;
+  }
+  if (response.status === 429 || response.status === 503) {
+    const ms = retryAfterMs(response);
+    return `${capital(cause)}. Try again ${ms ? `in ${Math.ceil(ms / 1000)} seconds` : "in a moment"}.`;
+  }
+  return `${capital(cause)}.`;
+}
+
+/** @param {string} text */
+function capital(text) {
+  const clean = text.replace(/\.$/, "");
+  return clean.charAt(0).toUpperCase() + clean.slice(1);
+}
