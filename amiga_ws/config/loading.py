@@ -89,7 +89,7 @@ def _file(named: Path | None, cwd: Path) -> Path | None:
 
 
 def _from_file(file: Path, named: Path | None) -> Iterator[_Given]:
-    shown = _one_line(str(named or file.name))
+    shown = _one_line(str(named or file.name), most=1000)
     try:
         root: yaml.Node | None = yaml.compose(file.read_text("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:

@@ -1,0 +1,214 @@
+"""`scripts/` as a stranger meets them: a fresh copy of the checkout, its real .venv, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+from processes import CHECKOUT, Running, clean_environment, completed, copy_checkout
+
+from amiga_ws import state
+from amiga_ws.auth.tokens import Authority
+from amiga_ws.config import load
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of the checkout in which scripts/run has never been called."""
+    return copy_checkout(tmp_path_factory.mktemp("clone") / "amiga_ws")
+
+
+@pytest.fixture(scope="module")
+def installed(clone):
+    """The same, with its .venv made."""
+    done = completed([clone / "scripts/venv", "run"], within_s=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return clone
+
+
+def stub(folder, name, text):
+    """A program of that name, for a PATH that starts with `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def authority(folder):
+    return Authority(state.load_secret(folder), load(cwd=folder, environ={}).auth)
+
+
+def shows_tasks_within(server, cookie, within_s):
+    """Whether the overview counts tasks before the time is over."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        status, _, body = server.request("GET", "/api/metrics/overview", cookie)
+        if status == 200 and (json.loads(body)["overview"]["tasks"]["total"] or 0) > 0:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+# -- run -----------------------------------------------------------------------------------------
+
+
+def test_one_command_on_a_fresh_checkout_serves_and_prints_a_link_that_signs_in(clone, tmp_path):
+    """Installs, watches a simulated AMIGA, says one line on stdout, and ends with 0."""
+    command = [clone / "scripts/run", "--demo", "--set", "server.port=0"]
+    with Running(command, tmp_path, tmp_path / "stderr", within_s=300) as server:
+        said = server.wait_for("server.public_url")
+        assert "installing into" in said
+        assert "Successfully installed" in said
+        link = next(word for word in said.split() if "/login#login=" in word)
+        base, _, token = link.partition("/login#login=")
+        assert base == server.url
+        headers = {"Authorization": f"Bearer {token}", "Origin": server.url}
+        status, reply, body = server.request("POST", "/api/session", headers)
+        assert status == 201, body
+        cookie = {"Cookie": reply["Set-Cookie"].partition(";")[0]}
+        assert b"<title>" in server.request("GET", "/", cookie)[2]
+        assert f"{clone}/scripts/mktoken.py --login" in said
+        assert "ssh -N -L" in said
+        assert shows_tasks_within(server, cookie, 15)
+        assert (clone / "var/demo/data/agentlab.db").exists()
+        assert server.stop() == (0, "")
+    assert "Traceback" not in server.stderr()
+    assert not (tmp_path / "var").exists()
+
+
+def test_second_start_installs_nothing(installed, tmp_path):
+    command = [installed / "scripts/run", "--set", "server.port=0"]
+    with Running(command, tmp_path, tmp_path / "stderr") as server:
+        assert "install" not in server.wait_for("server.public_url")
+        assert server.stop() == (0, "")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_the_script_ends_the_server(installed, tmp_path, signum):
+    command = [installed / "scripts/run", "--set", "server.port=0"]
+    with Running(command, tmp_path, tmp_path / "stderr") as server:
+        assert server.stop(signum, within_s=5) == (0, "")
+
+
+def test_run_hands_on_its_options_and_the_servers_exit_code(installed, tmp_path):
+    (tmp_path / "mine.yaml").write_text("server: {port: many}\n")
+    done = completed([installed / "scripts/run", "--config", "mine.yaml"], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"amiga_ws: {tmp_path}/mine.yaml:1: server.port: expected")
+    assert completed([installed / "scripts/run", "--help"]).returncode == 0
+
+
+def test_configuration_of_the_checkout_is_the_default_from_any_folder(installed, tmp_path):
+    (installed / "config.yaml").write_text("server: {public_url: 'https://monitor.example'}\n")
+    try:
+        (tmp_path / "config.yaml").write_text("server: {port: many}\n")
+        done = completed([installed / "scripts/mktoken.py", "--login"], cwd=tmp_path)
+        assert done.stdout.startswith("https://monitor.example/login#login="), done.stderr
+    finally:
+        (installed / "config.yaml").write_text((CHECKOUT / "config.yaml").read_text())
+
+
+def test_changed_metadata_installs_again(installed):
+    text = (installed / "setup.cfg").read_text()
+    (installed / "setup.cfg").write_text(text + "\n# changed\n")
+    try:
+        assert "installing into" in completed([installed / "scripts/venv", "run"], within_s=200).stderr
+    finally:
+        (installed / "setup.cfg").write_text(text)
+    assert "installing into" in completed([installed / "scripts/venv", "run"], within_s=200).stderr
+    assert completed([installed / "scripts/venv", "run"]).stderr == ""
+
+
+# -- a machine that lacks something --------------------------------------------------------------
+
+
+def test_old_python_is_told_with_the_version_that_is_needed(tmp_path):
+    clone = copy_checkout(tmp_path / "clone")
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
+        stub(tmp_path / "bin", name, 'test "$1" != --version || echo Python 3.9.2; exit 1')
+    environment = clean_environment(PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    done = completed([clone / "scripts/run"], env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Python 3.11 or newer is needed; found Python 3.9.2" in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_missing_venv_module_is_told_with_its_package(tmp_path):
+    clone = copy_checkout(tmp_path / "clone")
+    stub(tmp_path / "bin", "python3", 'case "$2" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac')
+    environment = clean_environment(PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    done = completed([clone / "scripts/run"], env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "apt-get install python3-venv" in done.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_ci_without_a_browser_fails_and_says_so(tmp_path):
+    clone = copy_checkout(tmp_path / "clone")
+    for name in ("dirname", "id", "env"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    # A PATH without a browser and without apt-get.
+    done = completed([clone / "scripts/test"], env={"PATH": str(tmp_path), "CI": "true"})
+    assert done.returncode == 1
+    assert "no Chromium on this machine" in done.stderr
+
+
+def test_browser_that_is_named_wrongly_is_told(tmp_path):
+    clone = copy_checkout(tmp_path / "clone")
+    done = completed([clone / "scripts/test"], env=clean_environment(CHROMIUM="/nowhere/chromium"))
+    assert done.returncode == 2
+    assert "CHROMIUM=/nowhere/chromium is no program" in done.stderr
+
+
+# -- mktoken.py ----------------------------------------------------------------------------------
+
+
+def test_mktoken_runs_under_the_interpreter_it_was_started_with_where_that_can(tmp_path):
+    """Nothing but the interpreter of these tests can import the package here: the copy has no .venv yet."""
+    copy = copy_checkout(tmp_path / "copy")
+    argv = [sys.executable, copy / "scripts/mktoken.py", "--subject", "me"]
+    done = completed(argv, cwd=tmp_path, env=clean_environment(PYTHONPATH=os.pathsep.join(sys.path[1:])))
+    assert done.returncode == 0, done.stderr
+    assert authority(copy / "var").verify(done.stdout.strip(), typ="access", now=time.time()).subject == "me"
+
+
+def test_mktoken_falls_back_to_the_checkouts_venv(installed, tmp_path):
+    bare = tmp_path / "bare"
+    assert completed([sys.executable, "-m", "venv", "--without-pip", bare]).returncode == 0
+    argv = [bare / "bin/python", installed / "scripts/mktoken.py", "--login"]
+    done = completed(argv, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "/login#login=" in done.stdout
+    assert (installed / "var/secret.hex").exists()
+
+
+def test_mktoken_without_any_interpreter_says_what_to_do(tmp_path):
+    copy = copy_checkout(tmp_path / "copy")
+    bare = tmp_path / "bare"
+    assert completed([sys.executable, "-m", "venv", "--without-pip", bare]).returncode == 0
+    done = completed([bare / "bin/python", copy / "scripts/mktoken.py", "--login"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "scripts/venv run once" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_mktoken_speaks_under_its_own_name(installed):
+    done = completed([installed / "scripts/mktoken.py"])
+    assert done.returncode == 2
+    assert "mktoken.py: error: --subject is needed" in done.stderr
+
+
+# -- the shell scripts themselves ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["scripts/run", "scripts/test", "scripts/check", "scripts/venv", ".ci/run"])
+def test_shell_scripts_parse_and_can_be_executed(name):
+    assert completed(["sh", "-n", CHECKOUT / name]).stderr == ""
+    assert os.access(CHECKOUT / name, os.X_OK)
