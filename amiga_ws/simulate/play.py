@@ -38,7 +38,7 @@ class Pace:
 
 
 HISTORY = Pace(14.0, 400.0, 900.0, 20.0, 2400.0, 1.0, (4, 40), nights=True)
-LIVE = Pace(1.6, 9.0, 11.0, 2.2, 20.0, 0.6, (3, 9), nights=False)
+LIVE = Pace(1.1, 9.0, 11.0, 2.0, 20.0, 0.5, (3, 9), nights=False)
 
 
 class Processes(Protocol):
