@@ -18,7 +18,11 @@ from typing import Any
 SECRET_FILE = "secret.hex"  # noqa: S105 - the name of a file
 SERVER_FILE = "server.json"
 USED_LOGINS_FILE = "used_logins.jsonl"
+
 SECRET_BYTES = 32  # 256 bits: HS256's own block; shorter keys are refused (RFC 7518, 3.2)
+# 32 random bytes have 30 different values on average; 1 of 10^14 has fewer than 20.
+MIN_DISTINCT_BYTES = 20
+_SAMPLES = (bytes(range(32)), bytes(range(1, 33)), bytes(range(31, -1, -1)))
 
 
 class StateError(Exception):
@@ -65,14 +69,26 @@ def _read_secret(path: Path) -> bytes:
         raise StateError(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
     text = path.read_text("ascii", errors="replace").strip()
     try:
-        secret = bytes.fromhex(text)
+        return parse_secret(text)
+    except StateError as error:
+        raise StateError(
+            f"{path} holds no usable secret: {error}; remove it to have a new one made "
+            "(every token issued so far then ends)"
+        ) from error
+
+
+def parse_secret(text: str) -> bytes:
+    """64 hex digits → 32 bytes. Raises StateError for anything else, a sample, or what is not random."""
+    if text.lstrip().startswith("-----BEGIN"):
+        raise StateError("this is a PEM file: a public key must never be used as an HS256 secret")
+    try:
+        secret = bytes.fromhex(text.strip())
     except ValueError:
         secret = b""
-    if len(text) != 2 * SECRET_BYTES or len(secret) != SECRET_BYTES or len(set(secret)) < SECRET_BYTES // 4:
-        raise StateError(
-            f"{path} holds no usable secret (64 random hex digits are expected); "
-            "remove it to have a new one made: every token issued so far then ends"
-        )
+    if len(secret) != SECRET_BYTES or len(text.strip()) != 2 * SECRET_BYTES:
+        raise StateError("expected 64 random hex digits (32 bytes)")
+    if len(set(secret)) < MIN_DISTINCT_BYTES or secret in _SAMPLES:
+        raise StateError("these digits are not random: a sample or a pattern")
     return secret
 
 

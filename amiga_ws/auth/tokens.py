@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import jwt
 
+from amiga_ws.auth.keys import Key, own_key
+
 TokenType = Literal["access", "login", "session"]
 
 ISSUER = AUDIENCE = "amiga_ws"
-ALGORITHM = "HS256"
 SCOPES = frozenset({"metrics:read", "admin"})
 # Decoding junk blocks the loop: 5 ms at 64 KB, 300 ms at 5 MB (measured with PyJWT 2.15.1).
 MAX_TOKEN_BYTES = 8192
@@ -59,6 +61,7 @@ class Identity:
     parent_typ: str | None = None
     auth_time: float | None = None  # when the person signed in; sessions only
     session_ends_at: float | None = None  # no renewal goes beyond; sessions only
+    kid: str = ""  # of the key that signed it
 
 
 class Lifetimes(Protocol):
@@ -87,9 +90,14 @@ def parse_scope(text: str) -> frozenset[str]:
 class Authority:
     """Issues and verifies the tokens of one installation."""
 
-    def __init__(self, secret: bytes, lifetimes: Lifetimes) -> None:
-        self._secret = secret
+    def __init__(self, secret: bytes, lifetimes: Lifetimes, others: Sequence[Key] = ()) -> None:
+        self._own = own_key(secret)  # signs; the others only verify
+        self._keys = {key.kid: key for key in (*others, self._own)}
         self._lifetimes = lifetimes
+
+    def knows(self, kid: str) -> bool:
+        """Whether the key of this id is (still) one of ours."""
+        return kid in self._keys
 
     # -- issue -----------------------------------------------------------------------------------
 
@@ -174,7 +182,8 @@ class Authority:
             "iat": issued,
             "exp": _tick(issued + expires - now),
         }
-        return jwt.encode(claims | extra, self._secret, algorithm=ALGORITHM)
+        own = self._own
+        return jwt.encode(claims | extra, own.material, algorithm=own.algorithm, headers={"kid": own.kid})
 
     # -- verify ----------------------------------------------------------------------------------
 
@@ -188,7 +197,8 @@ class Authority:
         """
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenError("token too long", forged=True)
-        claims = self._decode(token)
+        key = self._key_of(token, now)
+        claims = self._decode(token, key)
         wanted = (typ,) if isinstance(typ, str) else typ
         found = claims["typ"]
         if found not in get_args(TokenType):
@@ -202,9 +212,24 @@ class Authority:
             raise TokenError("expired", forged=False)
         if max(issued, _number(claims, "nbf", issued)) > now + ISSUED_LEEWAY_S:
             raise TokenError("not valid yet: check the clocks", forged=False)
-        return _identity(claims, found, issued, expires)
+        if found != "access" and key.algorithm != self._own.algorithm:
+            raise TokenError("only our own keys sign logins and sessions", forged=True)
+        return _identity(claims, found, issued, expires, key.kid)
 
-    def _decode(self, token: str) -> dict[str, Any]:
+    def _key_of(self, token: str, now: float) -> Key:
+        """By `kid` from our own table; nothing else in the header (jku, jwk, x5u) is looked at."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid", self._own.kid)
+        except (jwt.PyJWTError, RecursionError, ValueError) as error:
+            raise TokenError(type(error).__name__, forged=True) from error
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise TokenError("unknown kid", forged=True)
+        if key.valid_until is not None and now >= key.valid_until:
+            raise TokenError("its key is no longer valid", forged=False)
+        return key
+
+    def _decode(self, token: str, key: Key) -> dict[str, Any]:
         """Signature, issuer, audience, presence of the claims; times are judged by the caller's clock."""
         options: Any = {
             "require": REQUIRED,
@@ -215,7 +240,12 @@ class Authority:
         }
         try:
             return jwt.decode(
-                token, self._secret, algorithms=[ALGORITHM], audience=AUDIENCE, issuer=ISSUER, options=options
+                token,
+                key.material,
+                algorithms=[key.algorithm],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options=options,
             )
         except (jwt.PyJWTError, RecursionError, ValueError) as error:
             raise TokenError(type(error).__name__, forged=True) from error
@@ -245,13 +275,13 @@ def _text(claims: dict[str, Any], name: str, most: int = MAX_SUBJECT_CHARS) -> s
     return value
 
 
-def _identity(claims: dict[str, Any], typ: TokenType, issued: float, expires: float) -> Identity:
+def _identity(claims: dict[str, Any], typ: TokenType, issued: float, expires: float, kid: str) -> Identity:
     subject, jti, scope = _text(claims, "sub"), _text(claims, "jti"), claims["scope"]
     if not isinstance(scope, str) or len(scope) > 1024:  # noqa: PLR2004 - any bound will do
         raise TokenError("scope is no short text", forged=True)
     scopes = frozenset(scope.split()) & SCOPES
     if typ != "session":
-        return Identity(subject, scopes, typ, jti, issued, expires)
+        return Identity(subject, scopes, typ, jti, issued, expires, kid=kid)
     return Identity(
         subject,
         scopes,
@@ -264,4 +294,5 @@ def _identity(claims: dict[str, Any], typ: TokenType, issued: float, expires: fl
         parent_typ=_text(claims, "ptyp"),
         auth_time=_number(claims, "auth_time"),
         session_ends_at=_number(claims, "session_ends"),
+        kid=kid,
     )

@@ -1,0 +1,66 @@
+"""Gate: who may come in, and who may no longer stay. Tokens, keys, revocations and used logins in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from amiga_ws.auth.revocations import Revocation, Revocations, of_identity
+from amiga_ws.auth.tokens import Authority, Identity, Lifetimes, TokenError, TokenType
+from amiga_ws.state import UsedLogins
+
+
+class Gate:
+    """The one judge of credentials, for handshakes and for streams that are open already."""
+
+    def __init__(
+        self, authority: Authority, lifetimes: Lifetimes, state_dir: Path, wall: Callable[[], float]
+    ) -> None:
+        self.authority = authority  # replaced when keys are reloaded
+        self.lifetimes = lifetimes  # likewise
+        self._wall = wall
+        self._logins = UsedLogins(state_dir, wall())
+        self.revocations = Revocations(state_dir, wall())
+
+    def verify(self, token: str, typ: TokenType | tuple[TokenType, ...]) -> Identity:
+        """The identity of a token that may be used now. Raises TokenError."""
+        identity = self.authority.verify(token, typ=typ, now=self._wall())
+        if self.revocations.hit(identity):
+            raise TokenError("revoked", forged=False)
+        return identity
+
+    def sign_in(self, parent: Identity) -> tuple[str, Identity]:
+        """A session for the holder of an access or login token; a login token works once.
+
+        Raises:
+            TokenError: the login has been used.
+        """
+        now = self._wall()
+        if parent.typ == "login" and not self._logins.use(parent.jti, parent.expires_at, now):
+            raise TokenError("this sign-in link has been used", forged=False)
+        return self.authority.mint_session(parent, now)
+
+    def renew(self, session: Identity) -> tuple[str, Identity]:
+        """The same session with a later end. Raises TokenRefusedError when it has reached its last one."""
+        return self.authority.renew_session(session, self._wall())
+
+    def revoke(self, identity: Identity) -> None:
+        """Take back a token, or a whole session."""
+        self.revocations.add(of_identity(identity, self._wall(), self.lifetimes.session_max))
+
+    def revoke_jti(self, jti: str) -> None:
+        """Take back a token that is known by its id only; kept as long as one could live."""
+        self.revocations.add(Revocation("jti", jti, self._wall(), self._wall() + self._longest()))
+
+    def revoke_subject(self, subject: str, issued_before: float | None = None) -> None:
+        """Take back all that was issued to `subject` before a time (default: now)."""
+        now = self._wall()
+        before = now if issued_before is None else issued_before
+        self.revocations.add(Revocation("sub", subject, before, max(now, before) + self._longest()))
+
+    def _longest(self) -> float:
+        return max(self.lifetimes.max_ttl, self.lifetimes.session_max)
+
+    def still_good(self, identity: Identity) -> bool:
+        """Whether an open stream's identity has not been revoked and its key not been withdrawn."""
+        return self.authority.knows(identity.kid) and not self.revocations.hit(identity)
