@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import random
 import resource
 import signal
 import socket
@@ -23,13 +22,16 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from amiga_ws import log, state
+from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.origins import OriginPolicy
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.broadcaster import TICK_S, Broadcaster
 from amiga_ws.client import Clock, Transport
+from amiga_ws.collectors import Collector, TaskCollector
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.collectors.host import HostCollector
 from amiga_ws.config import Settings
+from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
 from amiga_ws.handlers import pages, rest
 from amiga_ws.handlers.guard import Services, Unknown, log_request
@@ -37,6 +39,7 @@ from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
 from amiga_ws.hub import Hub
 from amiga_ws.ratelimit import BucketTable
+from amiga_ws.snapshot import HostFacts
 from amiga_ws.wire import Close
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,8 @@ RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections bei
 WANTED_DESCRIPTORS = 65_536
 CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
 POLL_S = 0.02
+FOLLOW_S = 0.5  # how often the revocations' file is looked at
 BACKLOG = 1024
-COME_BACK_MS = (500, 3000)  # told to each client when we shut down: together they would come as a storm
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
     "idle_connection_timeout": 15.0,
@@ -85,27 +88,37 @@ class Server:
             StartError, StateError: with one sentence; nothing is left half started.
         """
         settings = self.settings
-        self._lock = state.StateLock(settings.state_dir)
+        try:
+            self._lock = state.StateLock(settings.state_dir)
+        except OSError as error:
+            raise StartError(_unusable(settings.state_dir, error)) from error
         try:
             authority = Authority(state.load_secret(settings.state_dir), settings.auth)
-            logins = state.UsedLogins(settings.state_dir, self.clock.wall())
+            self.gate = Gate(authority, settings.auth, settings.state_dir, self.clock.wall)
             sockets = self._bind()
+        except OSError as error:
+            self._lock.release()
+            raise StartError(_unusable(settings.state_dir, error)) from error
         except (StartError, state.StateError):
             self._lock.release()
             raise
-        self.facts = Facts(settings.amiga.name, HostCollector(), AmigaCollector(self._amiga_config()))
-        self.hub = Hub(self.facts, self.clock, settings.metrics.update_interval)
+        host, amiga = self.collectors()
+        self.facts = Facts(settings.amiga.name, host, amiga)
+        self.hub = Hub(self.facts, self.clock)
+        dialogue = Dialogue(
+            self.hub, self.facts, self.clock, settings.metrics.update_interval, self.gate.verify
+        )
         self.broadcaster = Broadcaster(self.facts, self.hub, self.clock)
         limits, origins, server = settings.limits, settings.origins, settings.server
         services = Services(
             settings=settings,
-            authority=authority,
+            gate=self.gate,
             policy=OriginPolicy.build(
                 server.public_url, server.allowed_hosts, origins.allowed, origins.allow_null
             ),
             hub=self.hub,
+            dialogue=dialogue,
             facts=self.facts,
-            logins=logins,
             clock=self.clock,
             new_connections=BucketTable(limits.new_connections_per_second, limits.new_connections_burst),
             requests=BucketTable(limits.requests_per_second, limits.requests_burst),
@@ -118,19 +131,28 @@ class Server:
         self._http.add_sockets(sockets)
         self._ticker = PeriodicCallback(self.broadcaster.tick, TICK_S * 1000)
         self._ticker.start()
+        self._follower = PeriodicCallback(self._follow_revocations, FOLLOW_S * 1000)
+        self._follower.start()
         self._first_reads = asyncio.create_task(self.facts.refresh(frozenset()))
         self._announce(sockets)
         self._ready = True
 
-    def _amiga_config(self) -> AmigaConfig:
+    def _follow_revocations(self) -> None:
+        """A command line tool may have revoked something: its streams end within a second."""
+        if self.gate.revocations.follow():
+            self.hub.close_unwelcome(self.gate.still_good)
+
+    def collectors(self) -> tuple[Collector[HostFacts], TaskCollector]:
+        """What is watched: this host, and the AMIGA installation of the settings."""
         amiga = self.settings.amiga
-        return AmigaConfig(
+        config = AmigaConfig(
             root=amiga.root,
             database=amiga.database,
             sessions=amiga.sessions,
             timezone=amiga.timezone,
             private_dir=self.settings.state_dir / "private",
         )
+        return HostCollector(), AmigaCollector(config)
 
     def _bind(self) -> list[socket.socket]:
         server = self.settings.server
@@ -169,11 +191,10 @@ class Server:
         self._ready = False
         self._http.stop()
         self._ticker.stop()
+        self._follower.stop()
         clients = list(self.hub.clients.values())
         for client in clients:
-            self.hub.close(
-                client, Close.SHUTTING_DOWN, "the server is shutting down", retry_ms=_drawn_retry_ms()
-            )
+            self.hub.close(client, Close.SHUTTING_DOWN, "the server is shutting down")
         await self._http.close_all_connections()
         await _all_closed([client.transport for client in clients], CLOSE_DEADLINE_S)
         if self._first_reads is not None:
@@ -204,6 +225,7 @@ def application(services: Services) -> Application:
             (r"/api/metrics/overview", rest.Overview, given),
             (r"/api/tasks", rest.Tasks, given),
             (r"/api/session", rest.Session, given),
+            (r"/api/session/renew", rest.SessionRenewal, given),
         ],
         default_handler_class=Unknown,
         default_handler_args=given,
@@ -245,8 +267,8 @@ async def _all_closed(transports: list[Transport], within_s: float) -> None:
         transport.abort()
 
 
-def _drawn_retry_ms() -> int:
-    return random.randint(*COME_BACK_MS)  # noqa: S311 - spread, no secret
+def _unusable(state_dir: Path, error: OSError) -> str:
+    return f"cannot use state_dir {state_dir}: {error.strerror or error}; check its owner and rights"
 
 
 def _bracketed(host: str) -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from amiga_ws.auth.tokens import Identity
-from amiga_ws.ratelimit import TokenBucket
+from amiga_ws.ratelimit import Strikes, TokenBucket
 from amiga_ws.window import NOTHING_SENT, Window
 from amiga_ws.wire import Bye, Close, Config, Event, Heartbeat, Lag, Message, MessageId, close_reason
 
 HEARTBEAT_S = 15.0  # of silence before a heartbeat
+WARN_S = 60.0  # before the credential ends
 STALL_S = 10.0  # without progress before a slow peer is cut
 
 
@@ -69,12 +70,21 @@ class Client:
     coalesced: int = 0  # states skipped while it was busy
     owed_since: float = 0.0  # monotonic; when `owed` became true
     queued: int = 0  # bytes the peer had not taken when we last looked at a busy transport
+    heard_at: float = 0.0  # monotonic; when the peer last sent something (at first: when it came)
+    since: float = 0.0  # wall; when it came
+    warned: bool = False  # `auth` expiring was sent for the present credential
+    warn_before_s: float = 60.0  # how long before the end that is; drawn, so that not all renew at once
+    parked_at: float | None = None  # monotonic; since when its credential has ended and delivery stopped
+    rate_strikes: Strikes | None = None  # limits hit; made at the first
+    parse_strikes: Strikes | None = None  # messages that did not parse; made at the first
     stalled_since: float | None = None  # monotonic; since when `queued` has not moved; None: not busy
     # Monotonic; when to break the silence. The first is drawn, so that clients that came together part.
     heartbeat_at: float = field(default=0.0)
 
     def __post_init__(self) -> None:
-        self.heartbeat_at = self.clock.monotonic() + HEARTBEAT_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
+        self.heard_at, self.since = self.clock.monotonic(), self.clock.wall()
+        self.heartbeat_at = self.heard_at + HEARTBEAT_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
+        self.warn_before_s = WARN_S * random.uniform(0.75, 1.25)  # noqa: S311 - spread
 
     @property
     def position(self) -> str | None:
@@ -135,9 +145,14 @@ class Client:
         return now - self.stalled_since >= STALL_S
 
     @property
-    def expired(self) -> bool:
-        """Whether its credential has ended."""
-        return self.clock.wall() >= self.identity.expires_at
+    def expires_in(self) -> float:
+        """Seconds left of its credential; negative when it has ended."""
+        return round(self.identity.expires_at - self.clock.wall(), 3)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether somebody can still bring a new credential: an SSE stream opened with a bearer cannot."""
+        return self.transport.kind == "websocket" or self.identity.sid is not None
 
     # -- end -------------------------------------------------------------------------------------
 

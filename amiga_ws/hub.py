@@ -7,41 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
+from amiga_ws.auth.tokens import Identity
 from amiga_ws.client import HEARTBEAT_S, STALL_S, Client, Clock
 from amiga_ws.snapshot import Snapshot
-from amiga_ws.window import NOTHING_SENT, State, Window
+from amiga_ws.window import State, Window
 from amiga_ws.wire import (
-    DEFAULT_HOURS,
+    AuthEvent,
     Close,
-    Command,
     Config,
-    ErrorEvent,
-    IntervalUpdated,
-    Message,
     MessageId,
-    RequestError,
-    RequestRefresh,
-    SetInterval,
-    Subscribe,
-    Subscribed,
-    Unsubscribe,
-    Unsubscribed,
-    clamp_hours,
-    clamp_interval,
-    config_of,
-    parse_command,
+    TokenRefreshed,
 )
 
 logger = logging.getLogger(__name__)
 
 MAX_WINDOWS = 16  # in use at once: each is composed and encoded on its own
+PARK_S = 25.0  # for a new credential after the old one has ended
+COME_BACK_MS = (500, 3000)  # told to each client that may come back: together they would come as a storm
+REQUIRED_SCOPE = "metrics:read"
 SLICE = 256  # sends between two yields to the loop: at 20-25 us each it stalls less than 10 ms
 
 
@@ -58,10 +49,9 @@ class Feed(Protocol):
 class Hub:
     """All live connections of one server."""
 
-    def __init__(self, feed: Feed, clock: Clock, default_interval: int) -> None:
+    def __init__(self, feed: Feed, clock: Clock) -> None:
         self._feed = feed
         self._clock = clock
-        self._default_interval = default_interval
         self._epoch = secrets.token_hex(4)
         self._windows: dict[int, Window] = {}
         self._groups: dict[tuple[int, int], dict[Client, None]] = {}  # (hours, interval) → subscribers
@@ -81,7 +71,7 @@ class Hub:
         """A connection has ended; harmless when it has been removed before."""
         if self.clients.pop(client.client_id, None) is None:
             return
-        self._leave_group(client)
+        self.leave_group(client)
         client.unsubscribe()
         for counter, key in ((self._subjects, client.identity.subject), (self._addresses, client.address)):
             counter[key] -= 1
@@ -114,7 +104,7 @@ class Hub:
         """
         due = list(due)
         for hours in {hours for hours, _ in due}:
-            self._advance(self._windows[hours])
+            self.advance(self._windows[hours])
         for key in due:
             clients = list(self._groups.get(key, ()))
             for start in range(0, len(clients), SLICE):
@@ -144,21 +134,67 @@ class Hub:
             else:
                 client.owe()
 
-    def _advance(self, window: Window) -> State:
+    def advance(self, window: Window) -> State:
+        """Bring a window to the newest facts; its newest state."""
         return window.advance(self._feed.snapshot(window.hours), self._clock.wall())
 
     def beat(self) -> None:
-        """Once a second: break silences, cut who takes nothing, end who has expired."""
+        """Once a second: break silences, cut who takes nothing, warn, park and end who expires."""
         now = self._clock.monotonic()
         for client in list(self.clients.values()):
-            if client.expired:
-                self.close(
-                    client, Close.TOKEN_EXPIRED, "the token has expired: sign in again or bring a new one"
-                )
-            elif client.stalled(now):
+            if client.stalled(now):
                 self._cut(client)
+            elif client.expires_in <= 0:
+                self._expire(client, now)
             else:
+                if not client.warned and client.expires_in <= client.warn_before_s:
+                    client.warned = True
+                    client.say(AuthEvent(client.expires_in))
                 client.beat(now)
+
+    # -- credentials of open connections -----------------------------------------------------------
+
+    def _expire(self, client: Client, now: float) -> None:
+        """Delivery stops at once; who can still bring a new credential gets 25 s for it."""
+        if client.parked_at is None and client.renewable:
+            client.parked_at = now
+            self.leave_group(client)
+            client.owed = False
+        elif client.parked_at is None or now - client.parked_at >= PARK_S:
+            self.close(client, Close.TOKEN_EXPIRED, "the token has expired: sign in again or bring a new one")
+
+    def renew(self, client: Client, identity: Identity, message_id: MessageId = None) -> None:
+        """Go on under a new credential of the same subject; what it no longer grants ends now."""
+        client.identity, client.warned = identity, False
+        if REQUIRED_SCOPE not in identity.scopes:
+            self.close(client, Close.SCOPE_LOST, f"the new token does not grant {REQUIRED_SCOPE}")
+            return
+        client.say(TokenRefreshed(client.expires_in), message_id)
+        if client.parked_at is not None:
+            client.parked_at = None
+            if client.config is not None and client.window is not None:
+                self.join_group(client, client.config)
+                self.advance(client.window)
+                client.give_newest()
+
+    def extend_session(self, session: Identity) -> None:
+        """A session was renewed: all its streams, of both kinds, go on under it."""
+        for client in list(self.clients.values()):
+            if client.identity.sid == session.sid:
+                self.renew(client, session)
+
+    def close_unwelcome(self, still_good: Callable[[Identity], bool]) -> None:
+        """End the connections whose credential has been taken back."""
+        for client in list(self.clients.values()):
+            if not still_good(client.identity):
+                self.close(client, Close.REVOKED, "signed out, or access was revoked")
+
+    def evict_silent(self, subject: str) -> None:
+        """Make room for one more connection of this subject: the one not heard of for longest goes."""
+        own = [client for client in self.clients.values() if client.identity.subject == subject]
+        oldest = min(own, key=lambda client: client.heard_at, default=None)
+        if oldest is not None:
+            self.close(oldest, Close.EVICTED, "a newer connection of yours took this one's place")
 
     def _cut(self, client: Client) -> None:
         """A close frame would queue behind what the peer does not take: abort, and say so in the log."""
@@ -172,96 +208,13 @@ class Hub:
         client.transport.abort()
         self.remove(client)
 
-    # -- what clients ask ------------------------------------------------------------------------
-
-    async def obey(self, client: Client, raw: str) -> None:
-        """One inbound text message. Bad input is answered with `error` and changes nothing."""
-        try:
-            if wait_s := client.messages.take(self._clock.monotonic()):
-                self._refuse_rate(client, "limits.messages_per_second", wait_s, None)
-                return
-            command, message_id = parse_command(raw)
-            await self._handlers[type(command)](self, client, command, message_id)
-        except RequestError as error:
-            self._error(client, error.code, error.text, error.message_id)
-
-    async def subscribe(self, client: Client, request: Subscribe, message_id: MessageId = None) -> None:
-        """Answer `subscribed`, then the state of the window. Raises RequestError."""
-        config = self._fit(config_of(request, self._default_interval, message_id))
-        await self._feed.refresh(self.hours_in_use() | {config.hours})
-        if client.client_id not in self.clients:
-            return  # it left while we waited
-        self._leave_group(client)
-        window = self._window(config.hours)
-        state = self._advance(window)
-        seq, why = (NOTHING_SENT, None) if request.resume is None else window.find(request.resume)
-        if not config.delta and seq != state.seq:
-            seq = NOTHING_SENT  # without deltas an older state cannot be continued, only replaced
-        client.subscribe(config, window, seq)
-        self._groups.setdefault((config.hours, config.update_interval), {})[client] = None
-        client.say(Subscribed(config, seq != NOTHING_SENT, why), message_id)
-        if seq != state.seq:
-            client.give_newest()
-
-    async def _subscribe(self, client: Client, command: Command, message_id: MessageId) -> None:
-        assert isinstance(command, Subscribe)  # noqa: S101 - by the dispatch table
-        await self.subscribe(client, command, message_id)
-
-    async def _unsubscribe(self, client: Client, _command: Command, message_id: MessageId) -> None:
-        self._leave_group(client)
-        client.unsubscribe()
-        client.say(Unsubscribed(), message_id)
-
-    async def _refresh(self, client: Client, command: Command, message_id: MessageId) -> None:
-        assert isinstance(command, RequestRefresh)  # noqa: S101 - by the dispatch table
-        own = client.window
-        hours = command.hours
-        if hours is None:
-            hours = own.hours if own is not None else DEFAULT_HOURS
-        whole, _ = clamp_hours(hours, message_id)
-        if wait_s := client.refreshes.take(self._clock.monotonic()):
-            self._refuse_rate(client, "limits.refreshes_per_second", wait_s, message_id)
-            return
-        await self._feed.refresh(self.hours_in_use() | {whole})
-        if client.client_id not in self.clients:
-            return
-        if client.window is not None and client.window.hours == whole:
-            state = self._advance(client.window)
-            client.sent_seq, client.owed = state.seq, False
-        else:
-            # Not the client's window: a state beside its subscription, which moves neither position nor base.
-            state = self._advance(self._windows.get(whole) or Window(whole, self._epoch))
-        full = state.message
-        client.transport.send(Message(full.event, full.data, position=full.position, message_id=message_id))
-
-    async def _set_interval(self, client: Client, command: Command, message_id: MessageId) -> None:
-        assert isinstance(command, SetInterval)  # noqa: S101 - by the dispatch table
-        if client.config is None:
-            raise RequestError("not_subscribed", "subscribe first: there is no interval to set", message_id)
-        interval, _ = clamp_interval(command.interval)
-        self._leave_group(client)
-        client.config = msgspec.structs.replace(client.config, update_interval=interval)
-        self._groups.setdefault((client.config.hours, interval), {})[client] = None
-        client.say(IntervalUpdated(interval), message_id)
-
-    _handlers: ClassVar[dict[type[Command], Callable[[Hub, Client, Command, MessageId], Awaitable[None]]]] = {
-        Subscribe: _subscribe,
-        Unsubscribe: _unsubscribe,
-        RequestRefresh: _refresh,
-        SetInterval: _set_interval,
-    }
-
-    def _error(self, client: Client, code: str, text: str, message_id: MessageId) -> None:
-        client.say(ErrorEvent(text, code, self._clock.wall()), message_id)
-
-    def _refuse_rate(self, client: Client, limit: str, wait_s: float, message_id: MessageId) -> None:
-        retry_ms = int(wait_s * 1000) + 1
-        text = f"too many: {limit} (see limits in connected); try again in {retry_ms} ms"
-        client.say(ErrorEvent(text, "rate_limited", self._clock.wall(), retry_ms=retry_ms), message_id)
-
     # -- windows ---------------------------------------------------------------------------------
 
-    def _fit(self, config: Config) -> Config:
+    def glimpse(self, hours: int) -> State:
+        """The newest state of a window nobody need be subscribed to; nothing is kept for it."""
+        return self.advance(self._windows.get(hours) or Window(hours, self._epoch))
+
+    def fit(self, config: Config) -> Config:
         """The window to serve: the asked one, or at the cap the next wider one in use (else the widest)."""
         in_use = self.hours_in_use()
         if config.hours in in_use or len(in_use) < MAX_WINDOWS:
@@ -270,7 +223,7 @@ class Hub:
         clamped = [*config.clamped, *([] if "hours" in config.clamped else ["hours"])]
         return msgspec.structs.replace(config, hours=hours, clamped=clamped)
 
-    def _window(self, hours: int) -> Window:
+    def window(self, hours: int) -> Window:
         """The window, kept after its last subscriber left so that one who comes back can resume."""
         window = self._windows.pop(hours, None) or Window(hours, self._epoch)
         self._windows[hours] = window  # last in order: most recently subscribed
@@ -281,7 +234,12 @@ class Hub:
             del self._windows[idle]
         return window
 
-    def _leave_group(self, client: Client) -> None:
+    def join_group(self, client: Client, config: Config) -> None:
+        """From now on the client is due with all others of its window and interval."""
+        self._groups.setdefault((config.hours, config.update_interval), {})[client] = None
+
+    def leave_group(self, client: Client) -> None:
+        """It is due no more; its subscription stays as it is."""
         if client.config is None:
             return
         key = (client.config.hours, client.config.update_interval)
@@ -293,9 +251,10 @@ class Hub:
 
     # -- end -------------------------------------------------------------------------------------
 
-    def close(self, client: Client, code: Close, reason: str, retry_ms: int | None = None) -> None:
-        """Say `bye`, close, and forget the client at once."""
+    def close(self, client: Client, code: Close, reason: str) -> None:
+        """Say `bye`, close, and forget the client at once. When to come back is drawn for each."""
         ref = secrets.token_hex(4)
+        retry_ms = random.randint(*COME_BACK_MS) if code.reconnect else None  # noqa: S311 - spread, no secret
         logger.info(
             "closing %s of %r: %d %s ref=%s", client.client_id, client.identity.subject, code, reason, ref
         )

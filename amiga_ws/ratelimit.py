@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 
 
@@ -19,12 +19,31 @@ class TokenBucket:
 
     def take(self, now: float) -> float:
         """Take one token; 0.0 when it was there, else the seconds until there is one (nothing is taken)."""
+        if wait_s := self.wait_s(now):
+            return wait_s
+        self._tokens -= 1
+        return 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until there is a token; 0.0 when there is one."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
+
+
+class Strikes:
+    """Tells when something has happened `most` times within `within_s` seconds."""
+
+    __slots__ = ("_times", "_within_s")
+
+    def __init__(self, most: int, within_s: float) -> None:
+        self._times: deque[float] = deque(maxlen=most)
+        self._within_s = within_s
+
+    def strike(self, now: float) -> bool:
+        """One more; True when that was too many."""
+        self._times.append(now)
+        return len(self._times) == self._times.maxlen and now - self._times[0] <= self._within_s
 
 
 class BucketTable:
@@ -48,6 +67,11 @@ class BucketTable:
         else:
             self._buckets.move_to_end(key)
         return bucket.take(now)
+
+    def wait_s(self, key: Hashable, now: float) -> float:
+        """Seconds until `take` would succeed, taking nothing; an unknown key need not wait."""
+        bucket = self._buckets.get(key)
+        return 0.0 if bucket is None else bucket.wait_s(now)
 
     def __len__(self) -> int:
         return len(self._buckets)

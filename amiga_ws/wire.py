@@ -104,12 +104,22 @@ class SetInterval(_Strict, frozen=True):
     interval: int | float
 
 
-Command = Subscribe | Unsubscribe | RequestRefresh | SetInterval
+class RefreshToken(_Strict, frozen=True):
+    token: str
+
+
+class Authenticate(_Strict, frozen=True):
+    token: str
+
+
+Command = Subscribe | Unsubscribe | RequestRefresh | SetInterval | RefreshToken | Authenticate
 _COMMANDS: dict[str, type[Command]] = {
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
     "request_refresh": RequestRefresh,
     "set_interval": SetInterval,
+    "refresh_token": RefreshToken,
+    "authenticate": Authenticate,
 }
 _envelope_decoder = msgspec.json.Decoder(Envelope)
 _command_decoders = {event: msgspec.json.Decoder(shape) for event, shape in _COMMANDS.items()}
@@ -229,6 +239,15 @@ class Lag(msgspec.Struct, frozen=True):
     behind_ms: int
 
 
+class AuthEvent(msgspec.Struct, frozen=True):
+    expires_in: float
+    state: Literal["expiring"] = "expiring"
+
+
+class TokenRefreshed(msgspec.Struct, frozen=True):
+    expires_in: float
+
+
 class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str
     code: str
@@ -262,10 +281,23 @@ _EVENT_NAMES: dict[type[msgspec.Struct], str] = {
     IntervalUpdated: "interval_updated",
     Heartbeat: "heartbeat",
     Lag: "lag",
+    AuthEvent: "auth",
+    TokenRefreshed: "token_refreshed",
     ErrorEvent: "error",
     Bye: "bye",
 }
-Event = Connected | Subscribed | Unsubscribed | IntervalUpdated | Heartbeat | Lag | ErrorEvent | Bye
+Event = (
+    Connected
+    | Subscribed
+    | Unsubscribed
+    | IntervalUpdated
+    | Heartbeat
+    | Lag
+    | AuthEvent
+    | TokenRefreshed
+    | ErrorEvent
+    | Bye
+)
 
 METRICS_UPDATE = "metrics_update"
 METRICS_PATCH = "metrics_patch"

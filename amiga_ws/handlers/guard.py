@@ -18,10 +18,12 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from amiga_ws import __version__
+from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.origins import OriginPolicy, cookie_refusal, parse_origin
-from amiga_ws.auth.tokens import Authority, Identity, TokenError, TokenType
+from amiga_ws.auth.tokens import Identity, TokenError, TokenType
 from amiga_ws.client import Clock
 from amiga_ws.config import Settings
+from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
 from amiga_ws.handlers.credentials import (
     AmbiguousCredentialError,
@@ -31,7 +33,6 @@ from amiga_ws.handlers.credentials import (
 )
 from amiga_ws.hub import Hub
 from amiga_ws.ratelimit import BucketTable
-from amiga_ws.state import UsedLogins
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +62,11 @@ class Services:
     """What handlers work with; given to each route as `initialize(services)`."""
 
     settings: Settings
-    authority: Authority
+    gate: Gate
     policy: OriginPolicy
     hub: Hub
+    dialogue: Dialogue
     facts: Facts
-    logins: UsedLogins
     clock: Clock
     new_connections: BucketTable  # by address
     requests: BucketTable  # REST, by address
@@ -75,7 +76,10 @@ class Services:
 
 
 class RefusedError(Exception):
-    """A request that must not pass. `text` is for the peer, `reason` for the log."""
+    """A request that must not pass. `text` is for the peer, `reason` for the log.
+
+    `retry_s` is set where the refusal passes by itself. A handler may raise it before it has answered.
+    """
 
     def __init__(
         self,
@@ -85,19 +89,35 @@ class RefusedError(Exception):
         reason: str,
         *,
         headers: dict[str, str] | None = None,
+        retry_s: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.status, self.code, self.text, self.reason = status, code, text, reason
         self.headers = headers or {}
+        self.retry_s = retry_s
+        if retry_s is not None:
+            self.headers["Retry-After"] = str(retry_s)
 
 
 def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 0.0) -> RefusedError:
     """A refusal that passes: Retry-After is drawn for each peer, so that they do not come back as one."""
     retry_s = max(1, round(wait_s + random.uniform(1, 5)))  # noqa: S311 - spread, no secret
-    headers = {"Retry-After": str(retry_s)}
     return RefusedError(
-        status, "rate_limited", f"{text} ({limit}); try again in {retry_s} s", limit, headers=headers
+        status, "rate_limited", f"{text} ({limit}); try again in {retry_s} s", limit, retry_s=retry_s
     )
+
+
+def unavailable(text: str) -> RefusedError:
+    """503: what was asked for does not answer just now."""
+    retry_s = random.randint(2, 6)  # noqa: S311 - spread, no secret
+    return RefusedError(503, "unavailable", f"{text}; try again in {retry_s} s", text, retry_s=retry_s)
+
+
+def unauthorized(text: str, reason: str, error: str = "") -> RefusedError:
+    """401; `error` is RFC 6750's code, empty when nothing was presented."""
+    parameter = f', error="{error}"' if error else ""
+    headers = {"WWW-Authenticate": f'Bearer realm="amiga_ws"{parameter}'}
+    return RefusedError(401, "unauthorized", text, reason, headers=headers)
 
 
 class Guarded(RequestHandler):
@@ -112,26 +132,26 @@ class Guarded(RequestHandler):
     rate_limited: ClassVar[bool] = True
 
     services: Services
-    identity: Identity
+    local: tuple[str, int]  # the address and port this connection arrived at; set by prepare
+    identity: Identity  # set by prepare, except on public routes
     credential: Credential | None
+    foreign_origin: str | None = None  # set by prepare where the owner has allowed the asking page
 
     def initialize(self, services: Services) -> None:
         """`services` comes from the route's third element."""
         self.services = services
 
     def set_default_headers(self) -> None:
+        """Also called for an error, when everything set so far has been dropped."""
         for name, value in SECURITY_HEADERS.items():
             self.set_header(name, value)
         self.clear_header("Server")  # no version of anything is told
+        if self.foreign_origin is not None:
+            self.set_header("Access-Control-Allow-Origin", self.foreign_origin)
+            self.set_header("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+            self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     # -- who and from where ----------------------------------------------------------------------
-
-    @property
-    def local(self) -> tuple[str, int]:
-        """The address and port this connection arrived at."""
-        connection: Any = self.request.connection
-        address = connection.stream.socket.getsockname()
-        return str(address[0]), int(address[1])
 
     @property
     def address(self) -> str:
@@ -154,6 +174,12 @@ class Guarded(RequestHandler):
     # -- the guard -------------------------------------------------------------------------------
 
     def prepare(self) -> None:
+        connection: Any = self.request.connection
+        if connection.stream.closed():
+            self.finish()  # reset between its last byte and here: nobody is left to answer
+            return
+        address = connection.stream.socket.getsockname()
+        self.local = str(address[0]), int(address[1])
         try:
             self._admit()
         except RefusedError as refusal:
@@ -199,6 +225,8 @@ class Guarded(RequestHandler):
                     429, "limits.requests_per_second", "too many requests from your address", wait
                 )
             return
+        if not self.services.ready():
+            raise unavailable("the server is shutting down")
         if wait := self.services.new_connections.take(address, now):
             raise temporary(429, "limits.new_connections_per_second", "too many new connections", wait)
         if hub.connections_of(address=address) >= limits.connections_per_address:
@@ -229,9 +257,8 @@ class Guarded(RequestHandler):
                 )
             raise RefusedError(403, "forbidden", text, f"origin {name}")
         if not own:
-            self.set_header("Access-Control-Allow-Origin", origin)
-            self.set_header("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
-            self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+            self.foreign_origin = origin
+            self.set_default_headers()
         return origin, own
 
     def _preflight(self) -> None:
@@ -250,9 +277,7 @@ class Guarded(RequestHandler):
             raise RefusedError(400, "invalid_request", str(error), "ambiguous credential") from error
         self.credential = credential
         if credential is None:
-            raise self._unauthorized(
-                "sign in, or send a token (scripts/mktoken.py makes one)", "none presented", ""
-            )
+            raise unauthorized("sign in, or send a token (scripts/mktoken.py makes one)", "none presented")
         if credential.place == "cookie":
             headers = self.request.headers
             refusal = cookie_refusal(
@@ -272,16 +297,10 @@ class Guarded(RequestHandler):
         if self.page and credential.place != "cookie":
             types = ()
         try:
-            self.identity = self.services.authority.verify(
-                credential.token, typ=types, now=self.services.clock.wall()
-            )
+            self.identity = self.services.gate.verify(credential.token, types)
         except TokenError as error:
             text = "the token is not accepted: it may have expired; make a new one with scripts/mktoken.py"
-            raise self._unauthorized(text, error.reason, ', error="invalid_token"') from error
-
-    def _unauthorized(self, text: str, reason: str, parameter: str) -> RefusedError:
-        header = {"WWW-Authenticate": f'Bearer realm="amiga_ws"{parameter}'}
-        return RefusedError(401, "unauthorized", text, reason, headers=header)
+            raise unauthorized(text, error.reason, "invalid_token") from error
 
     def _check_subject(self) -> None:
         most = self.services.settings.limits.connections_per_subject
@@ -294,7 +313,7 @@ class Guarded(RequestHandler):
 
     def _refuse(self, refusal: RefusedError) -> None:
         ref = secrets.token_hex(4)
-        path = self.request.path
+        path = printable(self.request.path)
         logger.info(
             "refused %d %s %s from %s ref=%s: %s",
             refusal.status,
@@ -305,11 +324,15 @@ class Guarded(RequestHandler):
             refusal.reason,
         )
         if refusal.status == 401 and self.page:  # noqa: PLR2004 - a person: to the sign-in page
-            self.redirect("/login?next=" + path, status=303)
+            self.redirect("/login?next=" + self.request.path, status=303)
             return
         self.set_status(refusal.status)
         for name, value in refusal.headers.items():
             self.set_header(name, value)
+        self.finish_refusal(refusal, ref)
+
+    def finish_refusal(self, refusal: RefusedError, ref: str) -> None:
+        """The body of a refusal; status and headers have been set."""
         self.finish({"error": refusal.text, "code": refusal.code, "ref": ref})
 
     @property
@@ -321,28 +344,26 @@ class Guarded(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error is JSON with a `ref`; its cause stands in the log alone."""
-        ref = secrets.token_hex(4)
         error = kwargs.get("exc_info", (None, None, None))[1]
-        known = isinstance(error, HTTPError) and status_code < 500  # noqa: PLR2004
-        if not known:
-            logger.error("error %d %s %s ref=%s", status_code, self.request.method, self.request.path, ref)
-        for name, value in SECURITY_HEADERS.items():
-            self.set_header(name, value)
+        if isinstance(error, RefusedError):
+            self._refuse(error)
+            return
+        ref, text, code = secrets.token_hex(4), self._reason, "internal"
+        if isinstance(error, HTTPError) and status_code < 500:  # noqa: PLR2004
+            text, code = (error.get_message() or text)[:200], "invalid_request"
+        else:
+            path = printable(self.request.path)
+            logger.error("error %d %s %s ref=%s", status_code, self.request.method, path, ref)
         if status_code == 405:  # noqa: PLR2004
             self.set_header("Allow", self.allowed_methods)
-        text = (
-            error.log_message
-            if known and isinstance(error, HTTPError) and error.log_message
-            else self._reason
-        )
-        code = "internal" if status_code >= 500 else "invalid_request"  # noqa: PLR2004
         self.finish({"error": text, "code": code, "ref": ref})
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """A traceback for a bug only, and never the query (Tornado's own would print it)."""
-        if isinstance(value, HTTPError):
+        if isinstance(value, HTTPError | RefusedError):
             return
-        logger.error("uncaught in %s %s", self.request.method, self.request.path, exc_info=(typ, value, tb))
+        path = printable(self.request.path)
+        logger.error("uncaught in %s %s", self.request.method, path, exc_info=(typ, value, tb))
 
 
 class Unknown(Guarded):

@@ -34,6 +34,10 @@ class Page(Guarded):
     def get(self) -> None:
         self.render(self.template, demo=self.services.demo, version=SERVER_VERSION, static="/static/")
 
+    def head(self) -> None:
+        """As GET; Tornado leaves the body out."""
+        self.get()
+
 
 class LoginPage(Page):
     """`GET /login`: for anybody."""
@@ -61,3 +65,6 @@ class Favicon(Static):
 
     async def get(self, path: str = "", include_body: bool = True) -> None:
         await super().get("favicon.svg", include_body)
+
+    async def head(self, path: str = "") -> None:
+        await self.get(include_body=False)

@@ -6,7 +6,7 @@ import re
 
 from tornado.web import HTTPError, RequestHandler
 
-_NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,6})?")
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")  # nothing that float() turns into inf
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 

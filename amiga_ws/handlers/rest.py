@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 import msgspec
 from tornado.web import HTTPError
 
-from amiga_ws.auth.tokens import Identity, TokenType
-from amiga_ws.handlers.guard import Guarded
-from amiga_ws.handlers.parameters import number, text
+from amiga_ws.auth.tokens import Identity, TokenError, TokenRefusedError, TokenType
+from amiga_ws.handlers.guard import Guarded, unauthorized, unavailable
+from amiga_ws.handlers.parameters import flag, number, text
 from amiga_ws.snapshot import TASK_SORTS, TaskQuery
 from amiga_ws.wire import DEFAULT_HOURS, RequestError, clamp_hours, encode
 
@@ -21,6 +22,10 @@ MAX_PAGE = 1_000_000
 
 class Api(Guarded):
     """Base of the JSON routes."""
+
+    def head(self) -> Awaitable[None] | None:
+        """As GET; Tornado leaves the body out."""
+        return self.get()
 
     def reply(self, body: Any) -> None:
         """Finish with `body` (a struct or plain data) as JSON."""
@@ -62,7 +67,7 @@ class Tasks(Api):
         try:
             page = await self.services.facts.find_tasks(query)
         except TimeoutError as error:
-            raise HTTPError(503, "AMIGA's database does not answer") from error
+            raise unavailable("AMIGA's database does not answer") from error
         self.reply(page)
 
     def _whole(self, name: str, default: int, most: int) -> int:
@@ -72,7 +77,30 @@ class Tasks(Api):
         return min(max(int(value), 1), most)
 
 
-class Session(Api):
+class SessionApi(Api):
+    """What signing in and renewing have in common: the cookie, and who one is."""
+
+    def keep(self, token: str, session: Identity) -> None:
+        """Give the browser its cookie."""
+        self.set_cookie(
+            self.cookie_name,
+            token,
+            expires=session.expires_at,
+            path="/",
+            httponly=True,
+            samesite="Lax",
+            secure=self.request.protocol == "https",
+        )
+
+    def _about(self, identity: Identity) -> dict[str, Any]:
+        return {
+            "subject": identity.subject,
+            "scopes": sorted(identity.scopes),
+            "expires_in": round(identity.expires_at - self.services.clock.wall(), 1),
+        }
+
+
+class Session(SessionApi):
     """`/api/session`: sign in (POST, token as Bearer), who am I (GET), sign out (DELETE)."""
 
     explicit_types: ClassVar[tuple[TokenType, ...]] = ("access",)
@@ -88,37 +116,42 @@ class Session(Api):
         self.reply(self._about(self.identity))
 
     def post(self) -> None:
-        services, parent, now = self.services, self.identity, self.services.clock.wall()
-        if parent.typ == "login" and not services.logins.use(parent.jti, parent.expires_at, now):
-            self.set_status(401)
-            self.set_header("WWW-Authenticate", 'Bearer realm="amiga_ws", error="invalid_token"')
-            self.reply({"error": "this sign-in link has been used; make a new one", "code": "unauthorized"})
-            return
-        token, session = services.authority.mint_session(parent, now)
-        self.set_cookie(
-            self.cookie_name,
-            token,
-            expires=session.expires_at,
-            path="/",
-            httponly=True,
-            samesite="Lax",
-            secure=self.request.protocol == "https",
-        )
+        try:
+            token, session = self.services.gate.sign_in(self.identity)
+        except TokenError as error:
+            text = "this sign-in link has been used; make a new one (scripts/mktoken.py --login)"
+            raise unauthorized(text, error.reason, "invalid_token") from error
+        self.keep(token, session)
         self.set_status(201)
         self.reply(self._about(session))
 
     def delete(self) -> None:
-        """Forget the cookie."""
-        self.clear_cookie(self.cookie_name, path="/", httponly=True, samesite="Lax")
+        """Sign out: the session and its streams end; with `everywhere=1` all that the subject has."""
+        gate, identity = self.services.gate, self.identity
+        if flag(self, "everywhere"):
+            gate.revoke_subject(identity.subject)
+        else:
+            gate.revoke(identity)
+        self.services.hub.close_unwelcome(gate.still_good)
+        secure = self.request.protocol == "https"  # or a browser keeps its __Host- cookie
+        self.clear_cookie(self.cookie_name, path="/", httponly=True, samesite="Lax", secure=secure)
         self.set_status(204)
         self.finish()
 
-    def _about(self, identity: Identity) -> dict[str, Any]:
-        return {
-            "subject": identity.subject,
-            "scopes": sorted(identity.scopes),
-            "expires_in": round(identity.expires_at - self.services.clock.wall(), 1),
-        }
+
+class SessionRenewal(SessionApi):
+    """`POST /api/session/renew`: the session slides, and every stream that runs under it."""
+
+    def post(self) -> None:
+        if self.identity.typ != "session":
+            raise HTTPError(400, "only a session is renewed here; make a new token with scripts/mktoken.py")
+        try:
+            token, session = self.services.gate.renew(self.identity)
+        except TokenRefusedError as error:
+            raise unauthorized(str(error), "session at its end", "invalid_token") from error
+        self.keep(token, session)
+        self.services.hub.extend_session(session)
+        self.reply(self._about(session))
 
 
 class Health(Api):

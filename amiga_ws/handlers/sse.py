@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import ClassVar
 
 from tornado.web import HTTPError
 
 from amiga_ws.handlers.connect import welcome
-from amiga_ws.handlers.guard import Guarded
+from amiga_ws.handlers.guard import Guarded, RefusedError
 from amiga_ws.handlers.parameters import flag, number
 from amiga_ws.handlers.transport import SseTransport, StreamWriter
-from amiga_ws.wire import DEFAULT_HOURS, RequestError, Subscribe, clamp_hours
+from amiga_ws.wire import DEFAULT_HOURS, Bye, Close, Message, RequestError, Subscribe, clamp_hours
+
+logger = logging.getLogger(__name__)
 
 RETRY_RANGE_MS = (2000, 5000)  # an EventSource's wait before it comes back, drawn for each
 MAX_LAST_EVENT_ID = 64
+EVENT_STREAM = "text/event-stream"
+CONTENT_TYPE = f"{EVENT_STREAM}; charset=utf-8"
 
 
 class MetricsEvents(Guarded):
@@ -34,7 +39,14 @@ class MetricsEvents(Guarded):
         writer.on_drained = client.drained
         hub = self.services.hub
         stream.set_close_callback(lambda: hub.remove(client))
-        await hub.subscribe(client, request)
+        if stream.closed():
+            hub.remove(client)  # it left while we wrote; a callback set after that is never called
+            return
+        try:
+            await self.services.dialogue.subscribe(client, request)
+        except Exception:
+            logger.exception("the subscription of %s failed", client.client_id)
+            hub.close(client, Close.SERVER_ERROR, "server error: see the server's log")
 
     def _subscription(self) -> Subscribe:
         last_id = self.request.headers.get("Last-Event-ID")
@@ -52,9 +64,20 @@ class MetricsEvents(Guarded):
 
     def _head(self) -> bytes:
         """The response's head, written by us: Tornado's chunks would cost a frame each and a buffer copy."""
-        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("X-Accel-Buffering", "no")
         self.set_header("Connection", "close")
         lines = [f"{name}: {value}" for name, value in self._headers.get_all()]
         retry = f"retry: {random.randint(*RETRY_RANGE_MS)}\n\n"  # noqa: S311 - spread, no secret
         return ("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]) + retry).encode("latin-1")
+
+    def finish_refusal(self, refusal: RefusedError, ref: str) -> None:
+        """A native EventSource gives up for good on any status but 200: what passes is told as `bye`."""
+        if refusal.retry_s is None or self.request.headers.get("Accept", "").strip() != EVENT_STREAM:
+            super().finish_refusal(refusal, ref)
+            return
+        retry_ms = refusal.retry_s * 1000
+        bye = Message.of(Bye(int(Close.RATE_LIMITED), refusal.text, True, retry_ms, ref))
+        self.set_status(200)
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(f"retry: {retry_ms}\n\n".encode() + bye.sse())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from typing import Any, ClassVar
 
+from tornado.httputil import HTTPServerRequest
 from tornado.websocket import WebSocketHandler
 
 from amiga_ws.client import Client
@@ -17,6 +19,7 @@ from amiga_ws.wire import SUBPROTOCOL, Close
 logger = logging.getLogger(__name__)
 
 UNSUPPORTED_DATA = 1003  # RFC 6455, 7.4.1
+KEY_BYTES = 16  # RFC 6455, 4.1
 
 
 class MetricsSocket(Guarded, WebSocketHandler):
@@ -28,12 +31,8 @@ class MetricsSocket(Guarded, WebSocketHandler):
 
     def _admit(self) -> None:
         super()._admit()
-        headers = self.request.headers
-        if not self._finished and headers.get("Upgrade", "").lower() != "websocket":
-            headers_out = {"Upgrade": "websocket", "Connection": "Upgrade"}
-            raise RefusedError(
-                426, "invalid_request", "this is a WebSocket: upgrade", "no upgrade", headers=headers_out
-            )
+        if not self._finished:
+            _check_handshake(self.request)
 
     def check_origin(self, origin: str) -> bool:
         """True: the guard has judged. Tornado does not even ask where Origin equals Host (DNS rebinding)."""
@@ -46,6 +45,8 @@ class MetricsSocket(Guarded, WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         """The handshake is done."""
         connection: Any = self.ws_connection
+        if connection.stream.closed():
+            return  # it left during the handshake: Tornado finds out when it reads
         self._writer = StreamWriter(connection.stream)
         self.client = welcome(self, WebSocketTransport(self, connection, self._writer))
         self._writer.on_drained = self.client.drained
@@ -59,7 +60,7 @@ class MetricsSocket(Guarded, WebSocketHandler):
             return
         await self._writer.drained()
         try:
-            await self.services.hub.obey(self.client, message)
+            await self.services.dialogue.obey(self.client, message)
         except Exception:
             logger.exception("a message of %s failed", self.client.client_id)
             self.services.hub.close(self.client, Close.SERVER_ERROR, "server error: see the server's log")
@@ -67,3 +68,29 @@ class MetricsSocket(Guarded, WebSocketHandler):
     def on_close(self) -> None:
         if self.client is not None:
             self.services.hub.remove(self.client)
+
+
+def _check_handshake(request: HTTPServerRequest) -> None:
+    """RFC 6455, 4.2.1. Tornado's own refusals would be plain text, and it takes any key."""
+    headers = request.headers
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    if headers.get("Upgrade", "").lower() != "websocket":
+        text = "this is a WebSocket: upgrade"
+        raise RefusedError(426, "invalid_request", text, "no upgrade", headers=upgrade)
+    if headers.get("Sec-WebSocket-Version") != "13":
+        text = "this server speaks version 13 of WebSocket"
+        raise RefusedError(426, "invalid_request", text, "WebSocket version", headers=upgrade)
+    options = [option.strip().lower() for option in headers.get("Connection", "").split(",")]
+    if "upgrade" not in options or request.version != "HTTP/1.1":
+        text = "expected HTTP/1.1 with 'Connection: Upgrade'; a proxy in between may drop it"
+        raise RefusedError(400, "invalid_request", text, "no connection upgrade")
+    if not _is_key(headers.get("Sec-WebSocket-Key", "")):
+        text = "Sec-WebSocket-Key is 16 bytes in base64"
+        raise RefusedError(400, "invalid_request", text, "bad WebSocket key")
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == KEY_BYTES
+    except ValueError:
+        return False
