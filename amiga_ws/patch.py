@@ -1,4 +1,4 @@
-"""JSON Patch (RFC 6902) between two snapshots, in `add`, `replace` and `remove`. Pure.
+"""JSON Patch (RFC 6902) in `add`, `replace` and `remove`: `diff` finds one, `apply` obeys it. Pure.
 
 Made for small patches: equal parts are skipped by comparing structs in C, rows of a list are matched by
 what identifies them, so that one new activity line is one `add` and one `remove`, never the list again.
@@ -6,7 +6,8 @@ what identifies them, so that one new activity line is one `add` and one `remove
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import msgspec
 STAMPS = frozenset({"timestamp", "position"})
 # What identifies a row among its like; a list without any is compared element by element.
 ROW_KEYS = ("task_id", "session_id", "mount", "error_class", "subject", "timestamp", "pid")
+ARRAY_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,3 +101,75 @@ _encoded = msgspec.json.Encoder().encode
 
 def _escaped(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
+
+
+# -- the other side ------------------------------------------------------------------------------
+
+
+class PatchError(Exception):
+    """A patch does not fit the document it was applied to; nothing of it counts."""
+
+
+def apply(document: Any, operations: Iterable[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - any JSON value
+    """What `operations` (as decoded from the wire) make of `document`, which stays as it is.
+
+    Containers on the way to a change are copied, all others are shared with the old document.
+
+    Raises:
+        PatchError: a step names what is not there, or is no `add`, `replace` or `remove`.
+    """
+    for operation in operations:
+        op, path = operation.get("op"), operation.get("path")
+        if op not in ("add", "replace", "remove") or not isinstance(path, str):
+            raise PatchError(f"not a step of a patch: {op!r} {path!r}")
+        if op != "remove" and "value" not in operation:
+            raise PatchError(f"{op} {path} has no value")
+        document = _changed(document, _parts(path), op, operation.get("value"))
+    return document
+
+
+def _parts(pointer: str) -> list[str]:
+    """`/a~1b/0` → `["a/b", "0"]` (RFC 6901, 4: `~1` first, or `~01` would become `/`)."""
+    if pointer and not pointer.startswith("/"):
+        raise PatchError(f"not a JSON Pointer: {pointer!r}")
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def _changed(node: Any, parts: list[str], op: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if not parts:
+        if op == "remove":
+            raise PatchError("the whole document cannot be removed")
+        return value
+    last = len(parts) == 1
+    adding = last and op == "add"
+    key: Any
+    if isinstance(node, list):
+        key = _index(parts[0], len(node), adding=adding)
+    elif isinstance(node, dict):
+        key = parts[0]
+        if key not in node and not adding:
+            raise PatchError(f"there is no {key!r}")
+    else:
+        raise PatchError(f"there is nothing below which {parts[0]!r} could be")
+    copy = node.copy()
+    if not last:
+        copy[key] = _changed(node[key], parts[1:], op, value)
+    elif op == "remove":
+        del copy[key]
+    elif isinstance(copy, list) and adding:
+        copy.insert(key, value)
+    else:
+        copy[key] = value
+    return copy
+
+
+def _index(part: str, length: int, *, adding: bool) -> int:
+    """An array index (RFC 6901, 4): digits without a leading zero; `-`, the end, only to add."""
+    if part == "-" and adding:
+        return length
+    if not ARRAY_INDEX.fullmatch(part):
+        raise PatchError(f"not an array index: {part!r}")
+    index = int(part)
+    if index >= length + adding:
+        raise PatchError(f"there is no row {index} among {length}")
+    return index
