@@ -10,6 +10,7 @@ from collections.abc import Callable
 from amiga_ws.collectors.amiga import plain
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
 from amiga_ws.collectors.amiga.errors import task_error_class
+from amiga_ws.collectors.amiga.listing import page_of
 from amiga_ws.collectors.amiga.options import AmigaConfig
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.collectors.amiga.redact import one_line
@@ -24,6 +25,8 @@ from amiga_ws.snapshot import (
     Sessions,
     Source,
     Task,
+    TaskPage,
+    TaskQuery,
     TaskTotals,
     TaskWindow,
     Tools,
@@ -73,6 +76,10 @@ class AmigaCollector:
             task_processes=self._processes.tasks(running),
             windows={hours: _window(reading, now, hours) for hours in windows},
         )
+
+    def find_tasks(self, query: TaskQuery) -> TaskPage:
+        """All tasks, filtered, sorted and paged. See the TaskCollector protocol."""
+        return page_of([] if self._reading is None else _tasks(self._reading, None), query)
 
     def close(self) -> None:
         """Release the database."""
@@ -147,9 +154,9 @@ def _totals(tasks: list[plain.TaskRow]) -> TaskTotals:
     )
 
 
-def _tasks(reading: plain.Reading) -> list[Task]:
+def _tasks(reading: plain.Reading, most: int | None = MAX_TASKS) -> list[Task]:
     shown = sorted(reading.tasks, key=lambda t: (t.status not in ACTIVE, -(t.created_at or 0), t.task_id))
-    shown = shown[:MAX_TASKS]
+    shown = shown[:most]
     wanted = {task.task_id for task in shown}
     calls: Counter[str] = Counter()
     failures: Counter[str] = Counter()
