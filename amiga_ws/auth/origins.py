@@ -37,14 +37,10 @@ def parse_origin(text: str) -> Origin | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path or parts.query or parts.fragment:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path:
         return None
-    if (
-        parts.username is not None
-        or parts.password is not None
-        or not text.isascii()
-        or not text.isprintable()
-    ):
+    # urlsplit forgives spaces around, an empty query or fragment; an `@` brings a user name.
+    if any(c in text for c in " ?#@\\") or not text.isascii() or not text.isprintable():
         return None
     return Origin(parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port)
 

@@ -1,0 +1,103 @@
+"""Rates: what a bucket lets pass, and that a scan of addresses cannot make the table grow."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amiga_ws.ratelimit import BucketTable, Strikes, TokenBucket
+
+
+def test_burst_passes_at_once_and_no_more():
+    bucket = TokenBucket(rate=2, burst=3, now=100.0)
+    assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+def test_wait_it_names_is_long_enough_and_not_longer():
+    bucket = TokenBucket(rate=4, burst=1, now=0.0)
+    assert bucket.take(0.0) == 0
+    assert bucket.take(0.0) == 0.25
+    assert bucket.take(0.125) == 0.125
+    assert bucket.take(0.25) == 0
+
+
+def test_refusal_takes_nothing():
+    bucket = TokenBucket(rate=1, burst=1, now=0.0)
+    bucket.take(0.0)
+    for _ in range(100):
+        bucket.take(0.5)
+    assert bucket.take(1.0) == 0
+
+
+def test_looking_takes_nothing():
+    bucket = TokenBucket(rate=1, burst=1, now=0.0)
+    assert [bucket.wait_s(0.0) for _ in range(5)] == [0] * 5
+    assert bucket.take(0.0) == 0
+    assert bucket.wait_s(0.25) == 0.75
+
+
+def test_long_silence_saves_no_more_than_the_burst():
+    bucket = TokenBucket(rate=10, burst=2, now=0.0)
+    assert [bucket.take(1e6) > 0 for _ in range(4)] == [False, False, True, True]
+
+
+def test_clock_that_steps_back_gives_nothing_and_breaks_nothing():
+    bucket = TokenBucket(rate=1, burst=1, now=100.0)
+    assert bucket.take(100.0) == 0
+    assert bucket.take(50.0) == 1.0
+    assert bucket.take(51.0) == 0
+
+
+@given(
+    rate=st.floats(0.1, 100),
+    burst=st.integers(1, 50),
+    steps=st.lists(st.floats(0, 5), max_size=60),
+)
+def test_never_more_than_burst_plus_rate_times_time(rate, burst, steps):
+    now, bucket, passed = 0.0, TokenBucket(rate, burst, 0.0), 0
+    for step in steps:
+        now += step
+        passed += bucket.take(now) == 0
+    assert passed <= burst + rate * now + 1e-6
+
+
+def test_keys_do_not_share():
+    table = BucketTable(rate=1, burst=1)
+    assert table.take("a", 0.0) == 0
+    assert table.take("a", 0.0) > 0
+    assert table.take("b", 0.0) == 0
+    assert len(table) == 2
+
+
+def test_looking_at_an_unknown_key_keeps_nothing():
+    table = BucketTable(rate=1, burst=1)
+    assert table.wait_s("a", 0.0) == 0
+    assert len(table) == 0
+    table.take("a", 0.0)
+    assert table.wait_s("a", 0.5) == 0.5
+
+
+def test_table_forgets_who_was_unseen_for_longest():
+    table = BucketTable(rate=1, burst=1, capacity=2)
+    table.take("a", 0.0)
+    table.take("b", 0.0)
+    table.take("a", 0.0)  # seen again: now b is the oldest
+    table.take("c", 0.0)
+    assert len(table) == 2
+    assert table.wait_s("a", 0.0) > 0
+    assert table.wait_s("b", 0.0) == 0
+
+
+def test_scan_of_addresses_does_not_make_the_table_grow():
+    table = BucketTable(rate=1, burst=1, capacity=100)
+    for address in range(10_000):
+        table.take(address, 0.0)
+    assert len(table) == 100
+
+
+@pytest.mark.parametrize(("gap_s", "out_at"), [(0.0, 10), (3.3, 10), (3.34, None), (60.0, None)])
+def test_ten_strikes_in_thirty_seconds_are_too_many(gap_s, out_at):
+    strikes = Strikes(most=10, within_s=30.0)
+    struck = [strikes.strike(index * gap_s) for index in range(40)]
+    assert (struck.index(True) + 1 if True in struck else None) == out_at
