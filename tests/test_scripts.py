@@ -115,14 +115,16 @@ def test_configuration_of_the_checkout_is_the_default_from_any_folder(installed,
 
 
 def test_changed_metadata_installs_again(installed):
-    text = (installed / "setup.cfg").read_text()
-    (installed / "setup.cfg").write_text(text + "\n# changed\n")
+    stamp, metadata = installed / ".venv/installed-run", installed / "setup.cfg"
+    before = {file: file.read_text() for file in (stamp, metadata)}
+    assert completed([installed / "scripts/venv", "run"]).stderr == ""
+    metadata.write_text(before[metadata] + "\n# changed\n")
     try:
         assert "installing into" in completed([installed / "scripts/venv", "run"], within_s=200).stderr
+        assert stamp.read_text() != before[stamp]
     finally:
-        (installed / "setup.cfg").write_text(text)
-    assert "installing into" in completed([installed / "scripts/venv", "run"], within_s=200).stderr
-    assert completed([installed / "scripts/venv", "run"]).stderr == ""
+        for file, text in before.items():
+            file.write_text(text)
 
 
 # -- a machine that lacks something --------------------------------------------------------------
