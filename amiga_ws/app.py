@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +34,10 @@ from amiga_ws.collectors.host import HostCollector
 from amiga_ws.config import Settings
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
-from amiga_ws.handlers import pages, rest
+from amiga_ws.handlers import admin, pages, rest
 from amiga_ws.handlers.guard import Services, Unknown, log_request
+from amiga_ws.handlers.peer import networks
+from amiga_ws.handlers.refusals import RefusalBook
 from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
 from amiga_ws.hub import Hub
@@ -51,6 +54,7 @@ RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections bei
 WANTED_DESCRIPTORS = 65_536
 CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
 POLL_S = 0.02
+SIGN_IN_FAILURES = 5  # a minute and address
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 BACKLOG = 1024
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
@@ -122,6 +126,10 @@ class Server:
             clock=self.clock,
             new_connections=BucketTable(limits.new_connections_per_second, limits.new_connections_burst),
             requests=BucketTable(limits.requests_per_second, limits.requests_burst),
+            sign_in_failures=BucketTable(SIGN_IN_FAILURES / 60, SIGN_IN_FAILURES),
+            refusals=RefusalBook(),
+            pending=Counter(),
+            trusted_proxies=networks(server.trusted_proxies),
             ready=lambda: self._ready,
             max_connections=carried_connections(limits.connections),
             demo=self.demo,
@@ -224,6 +232,10 @@ def application(services: Services) -> Application:
             (r"/api/stream/metrics", MetricsEvents, given),
             (r"/api/metrics/overview", rest.Overview, given),
             (r"/api/tasks", rest.Tasks, given),
+            (r"/api/admin/connections", admin.Connections, given),
+            (r"/api/admin/connections/([0-9a-f]{16})", admin.OneConnection, given),
+            (r"/api/admin/revocations", admin.Revocations, given),
+            (r"/api/admin/refusals", admin.Refusals, given),
             (r"/api/session", rest.Session, given),
             (r"/api/session/renew", rest.SessionRenewal, given),
         ],

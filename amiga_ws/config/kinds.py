@@ -191,6 +191,21 @@ def host_header() -> Kind:
     return Kind("a host name or address, with its port where it is not the scheme's own", check)
 
 
+def network() -> Kind:
+    """An IP address or a CIDR network."""
+
+    def check(raw: Raw) -> str:
+        if not isinstance(raw, str):
+            raise ValueError
+        try:
+            ipaddress.ip_network(raw, strict=False)
+        except ValueError:
+            raise ValueError from None
+        return raw
+
+    return Kind("an address or a network such as 127.0.0.1 or 10.0.0.0/8", check)
+
+
 def origin() -> Kind:
     """An exact origin, in the form in which a browser sends it."""
 

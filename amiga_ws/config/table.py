@@ -57,6 +57,12 @@ class Server:
         "More names a request's Host header may carry, exactly; loopback, the address a connection arrived "
         "at and public_url always may. Any other is refused with 421 (this stops DNS rebinding).",
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        [],
+        kinds.list_of(kinds.network()),
+        "Addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; "
+        "from anybody else they are ignored.",
+    )
     drain_s: float = setting(
         0,
         kinds.duration("0s", "5m"),

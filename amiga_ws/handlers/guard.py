@@ -6,13 +6,12 @@ It is synchronous on purpose: with an async `prepare` a peer that leaves early g
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import random
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
@@ -31,11 +30,23 @@ from amiga_ws.handlers.credentials import (
     find_credential,
     token_in_query,
 )
+from amiga_ws.handlers.peer import Network, Peer, peer_of
+from amiga_ws.handlers.refusals import (
+    Refusal,
+    RefusalBook,
+    RefusedError,
+    printable,
+    temporary,
+    unauthorized,
+    unavailable,
+)
 from amiga_ws.hub import Hub
 from amiga_ws.ratelimit import BucketTable
 
 logger = logging.getLogger(__name__)
 
+HSTS = "max-age=31536000"
+MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -70,54 +81,13 @@ class Services:
     clock: Clock
     new_connections: BucketTable  # by address
     requests: BucketTable  # REST, by address
+    sign_in_failures: BucketTable  # by address
+    refusals: RefusalBook
+    pending: Counter[str]  # sockets without a credential yet, by address
+    trusted_proxies: tuple[Network, ...]
     ready: Callable[[], bool]
     max_connections: int  # limits.connections as the descriptor limit carries it
     demo: bool = False
-
-
-class RefusedError(Exception):
-    """A request that must not pass. `text` is for the peer, `reason` for the log.
-
-    `retry_s` is set where the refusal passes by itself. A handler may raise it before it has answered.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        text: str,
-        reason: str,
-        *,
-        headers: dict[str, str] | None = None,
-        retry_s: int | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.status, self.code, self.text, self.reason = status, code, text, reason
-        self.headers = headers or {}
-        self.retry_s = retry_s
-        if retry_s is not None:
-            self.headers["Retry-After"] = str(retry_s)
-
-
-def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 0.0) -> RefusedError:
-    """A refusal that passes: Retry-After is drawn for each peer, so that they do not come back as one."""
-    retry_s = max(1, round(wait_s + random.uniform(1, 5)))  # noqa: S311 - spread, no secret
-    return RefusedError(
-        status, "rate_limited", f"{text} ({limit}); try again in {retry_s} s", limit, retry_s=retry_s
-    )
-
-
-def unavailable(text: str) -> RefusedError:
-    """503: what was asked for does not answer just now."""
-    retry_s = random.randint(2, 6)  # noqa: S311 - spread, no secret
-    return RefusedError(503, "unavailable", f"{text}; try again in {retry_s} s", text, retry_s=retry_s)
-
-
-def unauthorized(text: str, reason: str, error: str = "") -> RefusedError:
-    """401; `error` is RFC 6750's code, empty when nothing was presented."""
-    parameter = f', error="{error}"' if error else ""
-    headers = {"WWW-Authenticate": f'Bearer realm="amiga_ws"{parameter}'}
-    return RefusedError(401, "unauthorized", text, reason, headers=headers)
 
 
 class Guarded(RequestHandler):
@@ -129,12 +99,13 @@ class Guarded(RequestHandler):
     page: ClassVar[bool] = False  # a document a person navigates to: session only, else 303 to sign-in
     explicit_types: ClassVar[tuple[TokenType, ...]] = ("access",)  # of a token in header or subprotocol
     cookie: ClassVar[bool] = True  # whether the session cookie counts
+    late_credential: ClassVar[bool] = False  # whether one may still come in the first message
+    signs_in: bool = False  # whether this request is a sign-in: any failure then counts against the address
     rate_limited: ClassVar[bool] = True
 
     services: Services
-    local: tuple[str, int]  # the address and port this connection arrived at; set by prepare
-    identity: Identity  # set by prepare, except on public routes
-    credential: Credential | None
+    peer: Peer  # set by prepare
+    identity: Identity  # set by prepare, except on public routes and where one may still be brought
     foreign_origin: str | None = None  # set by prepare where the owner has allowed the asking page
 
     def initialize(self, services: Services) -> None:
@@ -155,31 +126,29 @@ class Guarded(RequestHandler):
 
     @property
     def address(self) -> str:
-        """The key under which a peer's address is limited: IPv4 as it is, IPv6 by its /64 (one household)."""
-        remote = str(self.request.remote_ip)
-        try:
-            ip = ipaddress.ip_address(remote.partition("%")[0])
-        except ValueError:
-            return remote
-        if isinstance(ip, ipaddress.IPv6Address):
-            return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False).network_address)
-        return str(ip)
+        """What limits count this peer by."""
+        return self.peer.key
 
     @property
     def cookie_name(self) -> str:
         """Cookies are shared by all ports of a host, so over http the port is in the name."""
-        secure = self.request.protocol == "https"
-        return "__Host-amiga_session" if secure else f"amiga_session_{self.local[1]}"
+        return "__Host-amiga_session" if self.secure else f"amiga_session_{self.peer.local[1]}"
+
+    @property
+    def secure(self) -> bool:
+        """Whether this request came over TLS, ours or a trusted proxy's."""
+        return self.peer.scheme == "https"
 
     # -- the guard -------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        connection: Any = self.request.connection
-        if connection.stream.closed():
+        peer = peer_of(self.request, self.services.trusted_proxies)
+        if peer is None:
             self.finish()  # reset between its last byte and here: nobody is left to answer
             return
-        address = connection.stream.socket.getsockname()
-        self.local = str(address[0]), int(address[1])
+        self.peer = peer
+        if self.secure:
+            self.set_header("Strict-Transport-Security", HSTS)
         try:
             self._admit()
         except RefusedError as refusal:
@@ -196,7 +165,12 @@ class Guarded(RequestHandler):
             return
         if self.public:
             return
-        self._check_credential(origin, own)
+        credential = self._credential(origin, own)
+        upgrade = self.request.headers.get("Upgrade", "").lower() == "websocket"
+        if credential is None and self.late_credential and upgrade:
+            self._check_pending()
+            return
+        self.identity = self._identify(credential)
         if self.scope not in self.identity.scopes:
             header = {
                 "WWW-Authenticate": f'Bearer realm="amiga_ws", error="insufficient_scope", scope="{self.scope}"'
@@ -208,7 +182,7 @@ class Guarded(RequestHandler):
     def _check_host(self) -> None:
         hosts = self.request.headers.get_list("Host")
         host = hosts[0] if len(hosts) == 1 else None
-        if not self.services.policy.host_allowed(host, self.local, self.request.protocol):
+        if not self.services.policy.host_allowed(host, self.peer.local, self.peer.scheme):
             name = printable(host or "")
             text = (
                 f"this server does not answer to the name '{name}'. If it is one of yours, add it to config.yaml - "
@@ -243,7 +217,7 @@ class Guarded(RequestHandler):
             return None, False
         origin, policy = origins[0], self.services.policy
         parsed = parse_origin(origin) if len(origins) == 1 else None
-        own = parsed is not None and policy.is_own(parsed, self.local, self.request.protocol)
+        own = parsed is not None and policy.is_own(parsed, self.peer.local, self.peer.scheme)
         if not own and not policy.foreign_allowed(origin if len(origins) == 1 else ""):
             name = printable(origin)
             text = (
@@ -270,15 +244,13 @@ class Guarded(RequestHandler):
         self.set_header("Access-Control-Max-Age", "600")
         self.finish()
 
-    def _check_credential(self, origin: str | None, own: bool) -> None:
+    def _credential(self, origin: str | None, own: bool) -> Credential | None:
+        """What the request carries; a cookie only where the asking page is ours."""
         try:
             credential = find_credential(self.request, self.cookie_name if self.cookie else None)
         except AmbiguousCredentialError as error:
             raise RefusedError(400, "invalid_request", str(error), "ambiguous credential") from error
-        self.credential = credential
-        if credential is None:
-            raise unauthorized("sign in, or send a token (scripts/mktoken.py makes one)", "none presented")
-        if credential.place == "cookie":
+        if credential is not None and credential.place == "cookie":
             headers = self.request.headers
             refusal = cookie_refusal(
                 method=self.request.method or "",
@@ -290,39 +262,58 @@ class Guarded(RequestHandler):
                 mode=headers.get("Sec-Fetch-Mode"),
             )
             if refusal is not None:
-                raise RefusedError(
-                    403, "forbidden", refusal, f"cookie with origin {printable(origin or 'none')}"
-                )
-        types = ("session",) if credential.place == "cookie" else self.explicit_types
-        if self.page and credential.place != "cookie":
+                reason = f"cookie with origin {printable(origin or 'none')}"
+                raise RefusedError(403, "forbidden", refusal, reason)
+        return credential
+
+    def _identify(self, credential: Credential | None) -> Identity:
+        if credential is None:
+            raise unauthorized("sign in, or send a token (scripts/mktoken.py makes one)", "none presented")
+        failures, now = self.services.sign_in_failures, self.services.clock.monotonic()
+        explicit = credential.place != "cookie"
+        if explicit and (wait := failures.wait_s(self.address, now)):
+            raise temporary(429, "failed sign-ins", "too many failed sign-ins from your address", wait)
+        types = self.explicit_types if explicit else ("session",)
+        if self.page and explicit:
             types = ()
         try:
-            self.identity = self.services.gate.verify(credential.token, types)
+            return self.services.gate.verify(credential.token, types)
         except TokenError as error:
+            if error.forged or self.signs_in:
+                failures.take(self.address, now)
             text = "the token is not accepted: it may have expired; make a new one with scripts/mktoken.py"
             raise unauthorized(text, error.reason, "invalid_token") from error
 
+    def _check_pending(self) -> None:
+        if self.services.pending[self.address] >= MAX_PENDING:
+            raise temporary(429, "connections without a credential", f"at most {MAX_PENDING} at a time")
+
     def _check_subject(self) -> None:
-        most = self.services.settings.limits.connections_per_subject
-        if self.stream and self.services.hub.connections_of(subject=self.identity.subject) >= most:
-            raise temporary(
-                429, "limits.connections_per_subject", f"you have {most} connections open already; close one"
-            )
+        """The newest connection is the one somebody looks at: the longest-silent one makes room for it."""
+        if self.stream:
+            self.make_room(self.identity)
+
+    def make_room(self, identity: Identity) -> None:
+        """Keep a subject within limits.connections_per_subject, one new connection included."""
+        hub, most = self.services.hub, self.services.settings.limits.connections_per_subject
+        if hub.connections_of(subject=identity.subject) >= most:
+            hub.evict_silent(identity.subject)
 
     # -- refusals --------------------------------------------------------------------------------
 
-    def _refuse(self, refusal: RefusedError) -> None:
+    def note_refusal(self, refusal: RefusedError) -> str:
+        """Log it and keep it for the owner; the `ref` to tell the peer."""
         ref = secrets.token_hex(4)
-        path = printable(self.request.path)
+        method, path = printable(self.request.method or ""), printable(self.request.path)
+        address, wall = self.peer.ip, self.services.clock.wall()
         logger.info(
-            "refused %d %s %s from %s ref=%s: %s",
-            refusal.status,
-            self.request.method,
-            path,
-            self.request.remote_ip,
-            ref,
-            refusal.reason,
+            "refused %d %s %s from %s ref=%s: %s", refusal.status, method, path, address, ref, refusal.reason
         )
+        self.services.refusals.add(Refusal(ref, wall, refusal.status, method, path, address, refusal.reason))
+        return ref
+
+    def _refuse(self, refusal: RefusedError) -> None:
+        ref = self.note_refusal(refusal)
         if refusal.status == 401 and self.page:  # noqa: PLR2004 - a person: to the sign-in page
             self.redirect("/login?next=" + self.request.path, status=303)
             return
@@ -340,6 +331,8 @@ class Guarded(RequestHandler):
         """The methods this route has, for `Allow`."""
         unimplemented = RequestHandler._unimplemented_method
         names = [name for name in METHODS if getattr(type(self), name.lower()) is not unimplemented]
+        if "GET" not in names and "HEAD" in names:  # inherited: it answers as GET would
+            names.remove("HEAD")
         return ", ".join([*names, "OPTIONS"])
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -375,14 +368,6 @@ class Unknown(Guarded):
         super().prepare()
         if not self._finished:
             raise HTTPError(404, "there is nothing here")
-
-
-def printable(text: str) -> str:
-    """Text from a peer made fit for a log line or a reply: ASCII, no control characters, at most 200."""
-    return text[:200].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
-
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), 127]}
 
 
 def log_request(handler: RequestHandler) -> None:

@@ -9,8 +9,9 @@ import msgspec
 from tornado.web import HTTPError
 
 from amiga_ws.auth.tokens import Identity, TokenError, TokenRefusedError, TokenType
-from amiga_ws.handlers.guard import Guarded, unauthorized, unavailable
+from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import flag, number, text
+from amiga_ws.handlers.refusals import unauthorized, unavailable
 from amiga_ws.snapshot import TASK_SORTS, TaskQuery
 from amiga_ws.wire import DEFAULT_HOURS, RequestError, clamp_hours, encode
 
@@ -89,7 +90,7 @@ class SessionApi(Api):
             path="/",
             httponly=True,
             samesite="Lax",
-            secure=self.request.protocol == "https",
+            secure=self.secure,
         )
 
     def _about(self, identity: Identity) -> dict[str, Any]:
@@ -110,6 +111,7 @@ class Session(SessionApi):
         if self.request.method == "POST":
             self.explicit_types = ("access", "login")  # type: ignore[misc]  # of this request only
             self.cookie = False  # type: ignore[misc]  # of this request only
+            self.signs_in = True
         super().prepare()
 
     def get(self) -> None:
@@ -119,6 +121,7 @@ class Session(SessionApi):
         try:
             token, session = self.services.gate.sign_in(self.identity)
         except TokenError as error:
+            self.services.sign_in_failures.take(self.address, self.services.clock.monotonic())
             text = "this sign-in link has been used; make a new one (scripts/mktoken.py --login)"
             raise unauthorized(text, error.reason, "invalid_token") from error
         self.keep(token, session)
@@ -133,7 +136,7 @@ class Session(SessionApi):
         else:
             gate.revoke(identity)
         self.services.hub.close_unwelcome(gate.still_good)
-        secure = self.request.protocol == "https"  # or a browser keeps its __Host- cookie
+        secure = self.secure  # or a browser keeps its __Host- cookie
         self.clear_cookie(self.cookie_name, path="/", httponly=True, samesite="Lax", secure=secure)
         self.set_status(204)
         self.finish()

@@ -9,8 +9,9 @@ from typing import ClassVar
 from tornado.web import HTTPError
 
 from amiga_ws.handlers.connect import welcome
-from amiga_ws.handlers.guard import Guarded, RefusedError
+from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import flag, number
+from amiga_ws.handlers.refusals import RefusedError
 from amiga_ws.handlers.transport import SseTransport, StreamWriter
 from amiga_ws.wire import DEFAULT_HOURS, Bye, Close, Message, RequestError, Subscribe, clamp_hours
 

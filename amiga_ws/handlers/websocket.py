@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 from typing import Any, ClassVar
@@ -9,16 +10,28 @@ from typing import Any, ClassVar
 from tornado.httputil import HTTPServerRequest
 from tornado.websocket import WebSocketHandler
 
+from amiga_ws.auth.tokens import MAX_TOKEN_BYTES
 from amiga_ws.client import Client
 from amiga_ws.handlers.connect import welcome
-from amiga_ws.handlers.credentials import offered_subprotocols
-from amiga_ws.handlers.guard import Guarded, RefusedError
+from amiga_ws.handlers.credentials import Credential, offered_subprotocols
+from amiga_ws.handlers.guard import Guarded
+from amiga_ws.handlers.refusals import RefusedError
 from amiga_ws.handlers.transport import StreamWriter, WebSocketTransport
-from amiga_ws.wire import SUBPROTOCOL, Close
+from amiga_ws.wire import (
+    SUBPROTOCOL,
+    Authenticate,
+    Bye,
+    Close,
+    Message,
+    RequestError,
+    close_reason,
+    parse_command,
+)
 
 logger = logging.getLogger(__name__)
 
 UNSUPPORTED_DATA = 1003  # RFC 6455, 7.4.1
+CREDENTIAL_S = 5.0  # for the first message
 KEY_BYTES = 16  # RFC 6455, 4.1
 
 
@@ -26,8 +39,11 @@ class MetricsSocket(Guarded, WebSocketHandler):
     """One WebSocket viewer. Text messages go to the hub in order, each after the peer has read the answers."""
 
     stream: ClassVar[bool] = True
-    client: Client | None = None  # set by open, once the handshake is done
-    _writer: StreamWriter
+    late_credential: ClassVar[bool] = True
+    client: Client | None = None  # set once there is an identity: by open, or by the first message
+    _writer: StreamWriter  # set by open
+    _transport: WebSocketTransport  # set by open
+    _deadline: asyncio.TimerHandle | None = None  # for the first message; set while one is awaited
 
     def _admit(self) -> None:
         super()._admit()
@@ -48,15 +64,25 @@ class MetricsSocket(Guarded, WebSocketHandler):
         if connection.stream.closed():
             return  # it left during the handshake: Tornado finds out when it reads
         self._writer = StreamWriter(connection.stream)
-        self.client = welcome(self, WebSocketTransport(self, connection, self._writer))
+        self._transport = WebSocketTransport(self, connection, self._writer)
+        if hasattr(self, "identity"):
+            self._begin()
+        else:
+            self._wait_for_credential()
+
+    def _begin(self) -> None:
+        self.client = welcome(self, self._transport)
         self._writer.on_drained = self.client.drained
 
     async def on_message(self, message: str | bytes) -> None:
         """Tornado reads the next frame when this is done: a peer that does not read is not read from."""
-        if self.client is None or self.ws_connection is None:
+        if self.ws_connection is None:
             return
         if isinstance(message, bytes):
             self.close(UNSUPPORTED_DATA, "binary messages are not part of amiga.v1")
+            return
+        if self.client is None:
+            self._authenticate(message)
             return
         await self._writer.drained()
         try:
@@ -65,9 +91,65 @@ class MetricsSocket(Guarded, WebSocketHandler):
             logger.exception("a message of %s failed", self.client.client_id)
             self.services.hub.close(self.client, Close.SERVER_ERROR, "server error: see the server's log")
 
+    def on_pong(self, data: bytes) -> None:
+        """Heard of: the longest-silent connection is the one that makes room."""
+        if self.client is not None:
+            self.client.heard_at = self.services.clock.monotonic()
+
     def on_close(self) -> None:
+        self._stop_waiting()
         if self.client is not None:
             self.services.hub.remove(self.client)
+
+    # -- a credential in the first message -------------------------------------------------------
+
+    def _wait_for_credential(self) -> None:
+        """For clients that can set neither header nor subprotocol; nothing is sent before."""
+        self.services.pending[self.address] += 1
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(
+            CREDENTIAL_S, self._dismiss, Close.NO_CREDENTIAL, "no credential in time"
+        )
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is None:
+            return
+        self._deadline.cancel()
+        self._deadline = None
+        self.services.pending[self.address] -= 1
+        if not self.services.pending[self.address]:
+            del self.services.pending[self.address]
+
+    def _authenticate(self, message: str) -> None:
+        if self._deadline is None:
+            return  # dismissed already
+        try:
+            if len(message) > MAX_TOKEN_BYTES:
+                raise RequestError("invalid_request", "too long")
+            command, _ = parse_command(message)
+        except RequestError:
+            command = None
+        if not isinstance(command, Authenticate):
+            self._dismiss(Close.NO_CREDENTIAL, "the first message must be authenticate")
+            return
+        try:
+            identity = self._identify(Credential(command.token, "subprotocol"))
+        except RefusedError as refusal:
+            self._dismiss(Close.BAD_CREDENTIAL, refusal.text)
+            return
+        if self.scope not in identity.scopes:
+            self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}")
+            return
+        self._stop_waiting()
+        self.identity = identity
+        self.make_room(identity)
+        self._begin()
+
+    def _dismiss(self, code: Close, reason: str) -> None:
+        self._stop_waiting()
+        ref = self.note_refusal(RefusedError(int(code), "unauthorized", reason, reason))
+        self._transport.send(Message.of(Bye(int(code), reason, code.reconnect, None, ref)))
+        self.close(int(code), close_reason(reason))
 
 
 def _check_handshake(request: HTTPServerRequest) -> None:

@@ -1,0 +1,92 @@
+"""Refusals: what a request that must not pass is told, and the last ones, for the owner."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+MAX_KEPT = 200
+MAX_TEXT = 200
+
+
+class RefusedError(Exception):
+    """A request that must not pass. `text` is for the peer, `reason` for the log.
+
+    `retry_s` is set where the refusal passes by itself. A handler may raise it before it has answered.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        text: str,
+        reason: str,
+        *,
+        headers: dict[str, str] | None = None,
+        retry_s: int | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.status, self.code, self.text, self.reason = status, code, text, reason
+        self.headers = headers or {}
+        self.retry_s = retry_s
+        if retry_s is not None:
+            self.headers["Retry-After"] = str(retry_s)
+
+
+def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 0.0) -> RefusedError:
+    """A refusal that passes: Retry-After is drawn for each peer, so that they do not come back as one."""
+    retry_s = max(1, round(wait_s + random.uniform(1, 5)))  # noqa: S311 - spread, no secret
+    return RefusedError(
+        status, "rate_limited", f"{text} ({limit}); try again in {retry_s} s", limit, retry_s=retry_s
+    )
+
+
+def unavailable(text: str) -> RefusedError:
+    """503: what was asked for does not answer just now."""
+    retry_s = random.randint(2, 6)  # noqa: S311 - spread, no secret
+    return RefusedError(503, "unavailable", f"{text}; try again in {retry_s} s", text, retry_s=retry_s)
+
+
+def unauthorized(text: str, reason: str, error: str = "") -> RefusedError:
+    """401; `error` is RFC 6750's code, empty when nothing was presented."""
+    parameter = f', error="{error}"' if error else ""
+    headers = {"WWW-Authenticate": f'Bearer realm="amiga_ws"{parameter}'}
+    return RefusedError(401, "unauthorized", text, reason, headers=headers)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One refusal as the owner sees it; `ref` is what the peer was told."""
+
+    ref: str
+    timestamp: float
+    status: int
+    method: str
+    path: str
+    address: str
+    reason: str
+
+
+class RefusalBook:
+    """The last 200 refusals, newest first."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Refusal] = deque(maxlen=MAX_KEPT)
+
+    def add(self, refusal: Refusal) -> None:
+        """Note one; the oldest is forgotten."""
+        self._kept.appendleft(refusal)
+
+    def newest(self) -> list[Refusal]:
+        """All that are kept."""
+        return list(self._kept)
+
+
+def printable(text: str) -> str:
+    """Text from a peer made fit for a log line or a reply: ASCII, no control characters, at most 200."""
+    return text[:MAX_TEXT].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), 127]}
