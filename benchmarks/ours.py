@@ -1,0 +1,172 @@
+"""Our own server as the benchmark drives it: `ours.py START BYTES [--profile] [key=value ...]`.
+
+It is the real `Server` with its guard, tokens and limits; only the collectors are synthetic, and the clock
+stands still but for a second at each `t` on stdin, so that a tick comes when the benchmark wants one. The
+server's own once-a-second beat goes on beside. Words on stdin and stdout are those of peers/common.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import io
+import json
+import mmap
+import os
+import pstats
+import struct
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from amiga_ws import log
+from amiga_ws.app import Server
+from amiga_ws.client import Clock
+from amiga_ws.config import load
+from amiga_ws.hub import Hub
+from amiga_ws.window import State, Window
+from synthetic import Changing, SyntheticAmiga, SyntheticHost
+
+STDIN = 0
+PROBE_S = 0.001
+TOP = 25  # lines of a profile
+
+
+class Driven(Server):
+    """A server whose facts and seconds we hold in our hands."""
+
+    def __init__(self, overrides: list[str], source: Changing) -> None:
+        self.source = source
+        self.second = 0.0
+        settings = load(None, overrides, {}, Path(tempfile.gettempdir()))
+        log.configure(settings.log.level)
+        super().__init__(settings, Clock(lambda: self.second, time.time))
+
+    def collectors(self) -> tuple[SyntheticHost, SyntheticAmiga]:
+        return SyntheticHost(self.source), SyntheticAmiga(self.source)
+
+    async def step(self) -> None:
+        """A second later, with new facts."""
+        self.source.step()
+        # Given at once: the collectors' threads are asked once in 0.9 s of real time, ticks come faster.
+        self.facts.host.facts, self.facts.amiga.facts = self.source.host, self.source.amiga
+        self.second += 1.0
+        await self.broadcaster.tick()
+
+
+class Stopwatch:
+    """Loop-thread CPU spent in `Hub.publish` but for composing and encoding: the fan-out."""
+
+    def __init__(self) -> None:
+        self.spent_ns = self.ticks = 0
+
+    def install(self) -> None:
+        """Wrap the public methods, for one pair of clock readings a tick each."""
+        publish, advance = Hub.publish, Window.advance
+
+        async def timed_publish(hub: Hub, due: list[tuple[int, int]]) -> None:
+            begun = time.thread_time_ns()
+            await publish(hub, due)
+            self.spent_ns += time.thread_time_ns() - begun
+            self.ticks += 1
+
+        def timed_advance(window: Window, *args: object) -> State:
+            begun = time.thread_time_ns()
+            state = advance(window, *args)
+            self.spent_ns -= time.thread_time_ns() - begun
+            return state
+
+        Hub.publish, Window.advance = timed_publish, timed_advance
+
+
+class Probe:
+    """How long the loop left others waiting: a callback that wants to run every millisecond."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._wanted = 0.0
+
+    def toggle(self) -> None:
+        """Start or stop."""
+        if self._timer is None:
+            self._arm()
+        else:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._wanted = loop.time() + PROBE_S
+        self._timer = loop.call_at(self._wanted, self._fire)
+
+    def _fire(self) -> None:
+        self.worst_s = max(self.worst_s, asyncio.get_running_loop().time() - self._wanted)
+        self._arm()
+
+
+async def serve(start: Path, server: Driven, profiler: cProfile.Profile | None) -> None:
+    """Until `q`."""
+    with start.open("r+b") as file:
+        begin = mmap.mmap(file.fileno(), 8)
+    watch, probe = Stopwatch(), Probe()
+    watch.install()
+    await server.start()
+    print("listening", server.url.rpartition(":")[2], flush=True)
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def tick() -> None:
+        struct.pack_into("=Q", begin, 0, time.monotonic_ns())
+        await server.step()
+
+    def read() -> None:
+        for word in os.read(STDIN, 64).decode() or "q":
+            if word == "t":
+                task = asyncio.create_task(tick())
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            elif word == "m":
+                watch.spent_ns = watch.ticks = 0
+                if profiler is not None:
+                    profiler.enable()
+            elif word == "p":
+                if profiler is not None:
+                    profiler.disable()
+                probe.toggle()
+            elif not ended.done():
+                ended.set_result(None)
+
+    loop.add_reader(STDIN, read)
+    await ended
+    measured = {
+        "fanout_us_per_tick": watch.spent_ns / 1000 / max(watch.ticks, 1),
+        "stall_ms": probe.worst_s * 1000,
+    }
+    if profiler is not None:
+        measured["profile"] = listing(profiler)
+    print(json.dumps(measured), flush=True)
+    os._exit(0)  # thousands of orderly closes are not what is measured
+
+
+def listing(profiler: cProfile.Profile) -> str:
+    """The profile as text, dearest function first."""
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(TOP)
+    return text.getvalue()
+
+
+def main() -> None:
+    """See the module's text."""
+    start, wanted, *options = sys.argv[1:]
+    profiler = cProfile.Profile() if "--profile" in options else None
+    overrides = [option for option in options if option != "--profile"]
+    # The JSON is given a little less than the frame's event name and the position take.
+    server = Driven(overrides, Changing(int(wanted)))
+    asyncio.run(serve(Path(start), server, profiler))
+
+
+if __name__ == "__main__":
+    main()
