@@ -37,7 +37,7 @@ const WINDOWS = [1, 6, 24, 168];
 const query = new URLSearchParams(location.search);
 const asked = Number(query.get("hours"));
 
-const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2 });
+const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
 const header = new Header(() => client.state, () => client.start());
 const fields = bindFields(document);
 const activity = new Activity();

@@ -22,6 +22,12 @@ export class Header {
     this.lastSign = 0; // performance.now() of the last byte that proved the values current; 0: none yet
     this.lostAt = performance.now(); // when the stream was lost, 0 while it lives
     for (const button of document.querySelectorAll("[data-retry]")) button.addEventListener("click", retry);
+    const top = /** @type {HTMLElement} */ (document.querySelector(".top"));
+    // the banner sticks below the header, whose height depends on width and zoom
+    new ResizeObserver(() => document.body.style.setProperty("--top", `${top.offsetHeight}px`)).observe(top);
+    byId("menu").addEventListener("beforetoggle", () => {
+      document.body.style.setProperty("--menu-top", `${byId("who").getBoundingClientRect().bottom + 6}px`);
+    });
   }
 
   /** The stream has spoken: what is on the page is what the server knows. */

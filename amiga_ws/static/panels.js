@@ -110,6 +110,7 @@ export function renderSessions(snapshot, reveal) {
       const id = part(row, "session_id");
       setText(id, session.session_id.slice(0, 8));
       id.title = session.session_id;
+      show(id, session.session_id !== session.task_id); // without a session of its own the link says it all
       setText(part(row, "kind"), session.kind);
       const task = part(row, "task_id");
       show(task, session.task_id !== null);

@@ -36,6 +36,8 @@ export class TaskTable {
     /** Tasks of `/api/tasks` for the present filter. @type {{key: string, tasks: Task[], total: number|null, at: number}} */
     this.older = { key: "", tasks: [], total: null, at: 0 };
     this.pages = 1;
+    /** Tasks whose process has ended. @type {Set<string>} */
+    this.dead = new Set();
     /** @type {string|null} */
     this.open = null; // the row whose details are shown
     /** @type {string|null} */
@@ -65,6 +67,8 @@ export class TaskTable {
   /** @param {Snapshot|null} snapshot */
   update(snapshot) {
     this.snapshot = snapshot;
+    const processes = snapshot?.overview.system.processes.tasks ?? [];
+    this.dead = new Set(processes.filter((process) => process.alive === false).map((process) => process.task_id));
     this.render();
   }
 
@@ -179,7 +183,10 @@ export class TaskTable {
     const tool = part(row, "current_tool.since");
     show(tool, task.current_tool !== null);
     since(tool, task.current_tool?.since, "duration");
-    setAttr(row, "data-tool", task.current_tool ? "" : null);
+    const gone = part(row, "process");
+    show(gone, task.status === "running" && this.dead.has(task.task_id));
+    gone.title = "The task counts as running, but its process has ended.";
+    setAttr(row, "data-tool", task.current_tool || !gone.hidden ? "" : null);
     setText(part(row, "tool_calls"), format.int(task.tool_calls));
     const errors = part(row, "tool_errors");
     show(errors, (task.tool_errors ?? 0) > 0);
@@ -287,7 +294,8 @@ function taskRow() {
     cell("task", "Task", h("button", { type: "button", class: "description", "data-field": "description", "aria-expanded": "false" })),
     cell("model", "Model", value("model")),
     cell("agent", "Agent", value("agent_type"), value("phase", { class: "phase" })),
-    cell("tool", "Tool now", value("current_tool.name", { class: "tool" }), value("current_tool.since", { class: "tool-time" })),
+    cell("tool", "Tool now", value("current_tool.name", { class: "tool" }), value("current_tool.since", { class: "tool-time" }),
+      h("span", { class: "gone", "data-field": "process" }, "process gone")),
     cell("calls", "Calls", value("tool_calls"), value("tool_errors", { class: "errors" })),
     cell("tokens", "Tokens", value("tokens")),
     cell("cost", "Cost", value("cost")),

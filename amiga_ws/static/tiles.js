@@ -25,15 +25,19 @@ function bot(snapshot) {
   const process = snapshot.overview.system.processes.amiga;
   const source = snapshot.sources.amiga;
   const state = byId("bot-state");
-  const [level, glyph, word] = source?.state === "missing" ? ["bad", "failed", "Not found"]
-    : process?.alive ? ["ok", "completed", "Alive"]
-    : process ? ["bad", "failed", "Ended"]
-    : ["none", "unknown", "Unknown"];
+  const last = lastEvent(snapshot);
+  const moving = last !== null && now() - last < SILENT_S;
+  const [level, glyph, word, note] = source?.state === "missing" ? ["bad", "failed", "Not found", ""]
+    : process?.alive ? ["ok", "completed", "Alive", ""]
+    : process ? ["bad", "failed", "Ended", `process ${process.pid} is gone`]
+    // no process in sight (another machine, a container): its files still tell that something works
+    : moving ? ["ok", "running", "Active", "by its files; its process is not seen"]
+    : ["none", "unknown", "Unknown", "its process is not seen"];
   setAttr(state, "data-level", level);
   setIcon(state, glyph);
   setText(/** @type {Element} */ (state.querySelector(".word")), word);
-  state.title = process ? `process ${process.pid}` : "AMIGA's process was not seen; its files may still move";
-  since(byId("bot-last"), lastEvent(snapshot), "fresh");
+  setText(byId("bot-note"), note);
+  since(byId("bot-last"), last, "fresh");
   botSilence(snapshot);
 }
 
