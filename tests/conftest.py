@@ -29,7 +29,7 @@ def start(io_loop, tmp_path, caplog):
 
     yield start
     for server in started:
-        io_loop.run_sync(server.stop, timeout=10)
+        io_loop.run_sync(server.leave, timeout=10)
     gc.collect()  # a future nobody asked about its exception says so when it goes
     assert_clean(caplog.records)
 

@@ -93,6 +93,13 @@ class ServerInHand(Server):
         clock = Clock(lambda: time.monotonic() + self.ahead_s, lambda: time.time() + self.ahead_s)
         super().__init__(settings, clock)
         self.host, self.amiga = HostInHand(), AmigaInHand()
+        self._peers = []
+
+    async def leave(self):
+        """Close what the test's peers have left open, then stop."""
+        for peer in self._peers:
+            peer.close()
+        await self.stop()
 
     def collectors(self):
         return self.host, self.amiga
@@ -134,11 +141,13 @@ class ServerInHand(Server):
 
     async def events(self, query="", headers=None, **more):
         """An open event stream; a dict of headers, by default a fresh token's."""
-        return await EventStream.open(self, query, headers, **more)
+        self._peers.append(stream := await EventStream.open(self, query, headers, **more))
+        return stream
 
     async def websocket(self, headers=None, protocols=(), host=None):
         """An open WebSocket, or the Reply that refused it."""
-        return await RawWebSocket.open(self, headers, protocols, host)
+        self._peers.append(peer := await RawWebSocket.open(self, headers, protocols, host))
+        return peer
 
 
 def settings_in(folder, *overrides):

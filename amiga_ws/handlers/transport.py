@@ -90,8 +90,9 @@ class StreamWriter:
     async def drained(self) -> None:
         """Wait until nothing waits: a peer that does not read is not read from."""
         while self._waiting is not None:
-            # Shielded: cancelling a write's future makes Tornado's own callback raise.
-            await asyncio.wait({asyncio.shield(self._waiting)})
+            # wait() leaves the future alone when we are cancelled: cancelling a write's future makes
+            # Tornado's own callback raise. A shield would be one more future whose exception nobody fetches.
+            await asyncio.wait({self._waiting})
 
 
 def _nothing() -> None:
