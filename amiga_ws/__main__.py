@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amiga_ws import __version__
+from amiga_ws.auth.keys import BadKeyError
 from amiga_ws.auth.tokens import TokenRefusedError
-from amiga_ws.cli import serve, show, token
+from amiga_ws.cli import revoke, serve, show, token
 from amiga_ws.cli.arguments import EXIT_USAGE, UsageError
 from amiga_ws.config import ConfigError
 from amiga_ws.state import StateError
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="stands for the working directory: its config.yaml is the default, relative paths start there",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, module in (("serve", serve), ("token", token), ("config", show)):
+    for name, module in (("serve", serve), ("token", token), ("revoke", revoke), ("config", show)):
         command = commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run, command=command)
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         code: int = args.run(args)
         sys.stdout.flush()
-    except (ConfigError, StateError, TokenRefusedError, UsageError) as error:
+    except (BadKeyError, ConfigError, StateError, TokenRefusedError, UsageError) as error:
         sys.stderr.write(f"amiga_ws: {error}\n")
         return EXIT_USAGE
     except KeyboardInterrupt:

@@ -30,6 +30,7 @@ from amiga_ws.wire import (
 logger = logging.getLogger(__name__)
 
 MAX_WINDOWS = 16  # in use at once: each is composed and encoded on its own
+COME_BACK_EACH_MS = 5  # more for each live client: 200 handshakes/s are a tenth of what a core can do
 PARK_S = 25.0  # for a new credential after the old one has ended
 COME_BACK_MS = (500, 3000)  # told to each client that may come back: together they would come as a storm
 REQUIRED_SCOPE = "metrics:read"
@@ -54,6 +55,8 @@ class Hub:
         self._clock = clock
         self._epoch = secrets.token_hex(4)
         self._windows: dict[int, Window] = {}
+        self._ended_at: dict[int, int] = {}  # hours → last seq of a window that was dropped; at most 168
+        self._parked: Counter[int] = Counter()  # hours → clients that wait for a new credential
         self._groups: dict[tuple[int, int], dict[Client, None]] = {}  # (hours, interval) → subscribers
         self._subjects: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
@@ -71,6 +74,7 @@ class Hub:
         """A connection has ended; harmless when it has been removed before."""
         if self.clients.pop(client.client_id, None) is None:
             return
+        self._unpark(client)
         self.leave_group(client)
         client.unsubscribe()
         for counter, key in ((self._subjects, client.identity.subject), (self._addresses, client.address)):
@@ -87,8 +91,12 @@ class Hub:
     # -- news ------------------------------------------------------------------------------------
 
     def hours_in_use(self) -> frozenset[int]:
-        """The windows somebody is subscribed to."""
-        return frozenset(hours for hours, _ in self._groups)
+        """The windows somebody is subscribed to; who is parked may come back to his at any moment."""
+        return frozenset(hours for hours, _ in self._groups) | self._parked.keys()
+
+    def watched(self) -> bool:
+        """Whether news is due to anybody."""
+        return bool(self._groups)
 
     def due(self, previous: int, second: int) -> list[tuple[int, int]]:
         """The groups whose interval passed a border between two ticks, given in whole seconds.
@@ -102,15 +110,17 @@ class Hub:
 
         `due`'s windows must have been refreshed in the feed.
         """
-        due = list(due)
+        due = [key for key in due if key in self._groups]  # some may have left since they were due
         for hours in {hours for hours, _ in due}:
             self.advance(self._windows[hours])
         for key in due:
-            clients = list(self._groups.get(key, ()))
+            window, clients = self._windows.get(key[0]), list(self._groups.get(key, ()))
+            if window is None:
+                continue  # its last client left while another group was served
             for start in range(0, len(clients), SLICE):
                 if start:
                     await asyncio.sleep(0)
-                self._fan_out(self._windows[key[0]], clients[start : start + SLICE])
+                self._fan_out(window, clients[start : start + SLICE])
 
     def _fan_out(self, window: Window, clients: list[Client]) -> None:
         """The hot path: one comparison, at most one dict look-up and one system call for each client.
@@ -132,7 +142,7 @@ class Hub:
             if client.transport.offer(message):
                 client.sent_seq, client.heartbeat_at = seq, later
             else:
-                client.owe()
+                client.owe(seq)
 
     def advance(self, window: Window) -> State:
         """Bring a window to the newest facts; its newest state."""
@@ -159,9 +169,19 @@ class Hub:
         if client.parked_at is None and client.renewable:
             client.parked_at = now
             self.leave_group(client)
-            client.owed = False
+            client.owed, client.coalesced = False, 0
+            if client.config is not None:
+                self._parked[client.config.hours] += 1
         elif client.parked_at is None or now - client.parked_at >= PARK_S:
             self.close(client, Close.TOKEN_EXPIRED, "the token has expired: sign in again or bring a new one")
+
+    def _unpark(self, client: Client) -> None:
+        if client.parked_at is not None and client.config is not None:
+            hours = client.config.hours
+            self._parked[hours] -= 1
+            if not self._parked[hours]:
+                del self._parked[hours]
+        client.parked_at = None
 
     def renew(self, client: Client, identity: Identity, message_id: MessageId = None) -> None:
         """Go on under a new credential of the same subject; what it no longer grants ends now."""
@@ -171,7 +191,7 @@ class Hub:
             return
         client.say(TokenRefreshed(client.expires_in), message_id)
         if client.parked_at is not None:
-            client.parked_at = None
+            self._unpark(client)
             if client.config is not None and client.window is not None:
                 self.join_group(client, client.config)
                 self.advance(client.window)
@@ -211,8 +231,17 @@ class Hub:
     # -- windows ---------------------------------------------------------------------------------
 
     def glimpse(self, hours: int) -> State:
-        """The newest state of a window nobody need be subscribed to; nothing is kept for it."""
-        return self.advance(self._windows.get(hours) or Window(hours, self._epoch))
+        """The newest state of a window nobody need be subscribed to; nothing but its seq is kept for it."""
+        window = self._windows.get(hours)
+        if window is not None:
+            return self.advance(window)
+        state = self.advance(self._new_window(hours))
+        self._ended_at[hours] = state.seq
+        return state
+
+    def _new_window(self, hours: int) -> Window:
+        """One that goes on counting where a former one ended: a position is never given twice."""
+        return Window(hours, self._epoch, self._ended_at.get(hours, 0))
 
     def fit(self, config: Config) -> Config:
         """The window to serve: the asked one, or at the cap the next wider one in use (else the widest)."""
@@ -225,13 +254,15 @@ class Hub:
 
     def window(self, hours: int) -> Window:
         """The window, kept after its last subscriber left so that one who comes back can resume."""
-        window = self._windows.pop(hours, None) or Window(hours, self._epoch)
+        window = self._windows.pop(hours, None) or self._new_window(hours)
         self._windows[hours] = window  # last in order: most recently subscribed
         in_use = self.hours_in_use()
         for idle in [h for h in self._windows if h not in in_use and h != hours]:
             if len(self._windows) <= MAX_WINDOWS:
                 break
-            del self._windows[idle]
+            dropped = self._windows.pop(idle).newest
+            if dropped is not None:
+                self._ended_at[idle] = dropped.seq
         return window
 
     def join_group(self, client: Client, config: Config) -> None:
@@ -252,9 +283,15 @@ class Hub:
     # -- end -------------------------------------------------------------------------------------
 
     def close(self, client: Client, code: Close, reason: str) -> None:
-        """Say `bye`, close, and forget the client at once. When to come back is drawn for each."""
+        """Say `bye`, close, and forget the client at once. When to come back is drawn for each.
+
+        Harmless for one that has gone: a peer that keeps sending after its end is not told twice.
+        """
+        if client.client_id not in self.clients:
+            return
         ref = secrets.token_hex(4)
-        retry_ms = random.randint(*COME_BACK_MS) if code.reconnect else None  # noqa: S311 - spread, no secret
+        latest = COME_BACK_MS[1] + COME_BACK_EACH_MS * len(self.clients)
+        retry_ms = random.randint(COME_BACK_MS[0], latest) if code.reconnect else None  # noqa: S311 - spread
         logger.info(
             "closing %s of %r: %d %s ref=%s", client.client_id, client.identity.subject, code, reason, ref
         )

@@ -73,5 +73,11 @@ class BucketTable:
         bucket = self._buckets.get(key)
         return 0.0 if bucket is None else bucket.wait_s(now)
 
+    def set_limit(self, rate: float, burst: float) -> None:
+        """Another limit from now on; every key starts with a full bucket."""
+        if (rate, burst) != (self._rate, self._burst):
+            self._rate, self._burst = rate, burst
+            self._buckets.clear()
+
     def __len__(self) -> int:
         return len(self._buckets)

@@ -1,4 +1,4 @@
-"""The keys tokens are verified with, by `kid`, each with one algorithm. Pure: contents are given.
+"""The keys tokens are verified with, by `kid`, each with one algorithm.
 
 Our own secret signs; others only verify: older secrets until their end, and the public keys of somebody
 who issues tokens elsewhere.
@@ -7,10 +7,15 @@ who issues tokens elsewhere.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jwt
+
+from amiga_ws.state import StateError, parse_secret
 
 OWN_ALGORITHM = "HS256"
 PUBLIC_ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -58,3 +63,47 @@ def public_key(kid: str, algorithm: str, pem: bytes, valid_until: float | None =
     if algorithm == "RS256" and bits < MIN_RSA_BITS:
         raise BadKeyError(f"an RSA key of {bits} bits is too weak; at least {MIN_RSA_BITS} are needed")
     return Key(kid, algorithm, material, valid_until)
+
+
+def load_keys(specs: Iterable[str], folder: Path) -> list[Key]:
+    """The keys that `auth.keys` names: `alg=… file=… [kid=…] [until=…]`, files relative to `folder`.
+
+    Raises:
+        BadKeyError: a spec or a file that cannot be used; the text names it.
+    """
+    keys = [_load_key(spec, folder) for spec in specs]
+    kids = [key.kid for key in keys]
+    if twice := {kid for kid in kids if kids.count(kid) > 1}:
+        raise BadKeyError(f"auth.keys: {sorted(twice)[0]} stands there twice")
+    return keys
+
+
+def _load_key(spec: str, folder: Path) -> Key:
+    parts = dict(part.partition("=")[::2] for part in spec.split())
+    if not {"alg", "file"} <= parts.keys() <= {"alg", "file", "kid", "until"}:
+        raise BadKeyError(f"auth.keys: expected 'alg=… file=… [kid=…] [until=…]', got '{spec[:60]}'")
+    algorithm, path = parts["alg"], folder / parts["file"]
+    if algorithm not in ALGORITHMS:
+        raise BadKeyError(f"auth.keys: alg is one of {', '.join(ALGORITHMS)}")
+    try:
+        until = _epoch(parts["until"]) if "until" in parts else None
+        content = path.read_bytes()
+        if algorithm == OWN_ALGORITHM:
+            return own_key(parse_secret(content.decode("ascii", "replace")), until)
+        if not parts.get("kid"):
+            raise BadKeyError("a public key needs kid=, the name its tokens carry")
+        return public_key(parts["kid"], algorithm, content, until)
+    except OSError as error:
+        raise BadKeyError(f"auth.keys: cannot read {path}: {error.strerror}") from error
+    except (BadKeyError, StateError) as error:
+        raise BadKeyError(f"auth.keys: {path}: {error}") from error
+
+
+def _epoch(text: str) -> float:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadKeyError(
+            f"until is a date or time such as 2027-01-31 or 2027-01-31T12:00Z, got '{text[:40]}'"
+        ) from error
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -214,6 +214,8 @@ class Authority:
             raise TokenError("not valid yet: check the clocks", forged=False)
         if found != "access" and key.algorithm != self._own.algorithm:
             raise TokenError("only our own keys sign logins and sessions", forged=True)
+        if key.valid_until is not None:
+            expires = min(expires, key.valid_until)
         return _identity(claims, found, issued, expires, key.kid)
 
     def _key_of(self, token: str, now: float) -> Key:

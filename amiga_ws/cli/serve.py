@@ -33,13 +33,13 @@ def run(args: argparse.Namespace) -> int:
     from amiga_ws import app  # noqa: PLC0415 - `token` and `config` start without Tornado
 
     if not args.sign_in_link:
-        return app.run(settings, demo=args.demo)
+        return app.run(settings, demo=args.demo, load=lambda: settings_of(args))
 
     def greet() -> None:
         sys.stderr.write(links.welcome(settings, _owners_link(settings), _again(args)))
         sys.stderr.flush()
 
-    return app.run(settings, demo=args.demo, on_listening=greet)
+    return app.run(settings, demo=args.demo, on_listening=greet, load=lambda: settings_of(args))
 
 
 def _owners_link(settings: Settings) -> str:

@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,15 +193,19 @@ def _build(found: Mapping[str, _Given], environ: Mapping[str, str], file: Path |
         for key, given in found.items()
     }
     groups: dict[str, Any] = {}
-    for name, kind in sections():
-        prefix = f"{name}."
-        mine = {key.removeprefix(prefix): v for key, v in values.items() if key.startswith(prefix)}
-        groups[name] = kind(**mine)
+    for name, kind in reversed(list(sections())):  # an inner section before the one it is in
+        mine = {key.rpartition(".")[2]: v for key, v in values.items() if key.rpartition(".")[0] == name}
+        inner = {key: groups.pop(f"{name}.{key}") for key in _names(kind) if f"{name}.{key}" in groups}
+        groups[name] = kind(**mine, **inner)
     groups["amiga"] = _located(groups["amiga"], environ, cwd)
     groups["auth"] = _consistent(groups["auth"], found)
     state_dir = values.get("state_dir", base / Settings.state_dir)
     given = {key: each.where for key, each in found.items()}
     return Settings(state_dir=state_dir, **groups, given=given, config_file=file)
+
+
+def _names(kind: Any) -> list[str]:  # noqa: ANN401 - a dataclass; typeshed has no name for it
+    return [each.name for each in fields(kind)]
 
 
 def _located(amiga: Amiga, environ: Mapping[str, str], cwd: Path) -> Amiga:

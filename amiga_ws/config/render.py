@@ -71,8 +71,9 @@ def yaml_value(raw: Raw) -> str:
 def _yaml_lines() -> Iterator[str]:
     yield YAML_HEAD
     for name, kind, rows in _groups():
-        indent = "  " if name else ""
-        yield f"\n# {kind.__doc__}\n{name}:\n" if name else ""
+        indent = "  " * len(name.split(".")) if name else ""
+        outer = indent[2:]
+        yield f"\n{outer}# {kind.__doc__}\n{outer}{name.rpartition('.')[2]}:\n" if name else ""
         for row in rows:
             yield "" if name and row is rows[0] else "\n"
             for text in (row.help, f"Accepted: {_accepted(row)}."):
@@ -96,7 +97,7 @@ def _markdown_lines() -> Iterator[str]:
 def _groups() -> Iterator[tuple[str, type, list[Row]]]:
     yield "", Settings, [row for row in ROWS.values() if "." not in row.key]
     for name, kind in sections():
-        yield name, kind, [row for row in ROWS.values() if row.key.startswith(f"{name}.")]
+        yield name, kind, [row for row in ROWS.values() if row.key.rpartition(".")[0] == name]
 
 
 def _accepted(row: Row) -> str:

@@ -31,6 +31,18 @@ def section(kind: type) -> Any:  # noqa: ANN401 - stands for any section
 
 
 @dataclass(frozen=True)
+class Tls:
+    """TLS of our own; leave both null behind a proxy that ends it. SIGHUP reads the files again."""
+
+    cert: Path | None = setting(
+        None, kinds.optional(kinds.path()), "PEM file with the certificate and its chain."
+    )
+    key: Path | None = setting(
+        None, kinds.optional(kinds.path()), "PEM file with the certificate's private key."
+    )
+
+
+@dataclass(frozen=True)
 class Server:
     """Where we listen, and under which names."""
 
@@ -69,6 +81,7 @@ class Server:
         "How long to report 'not ready' on /ready before streams are closed at shutdown, so that a load "
         "balancer can look away.",
     )
+    tls: Tls = section(Tls)
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,13 @@ class Auth:
         "30d",
         kinds.duration("1m", "3650d"),
         "How long after sign-in a session can be renewed at all.",
+    )
+    keys: tuple[str, ...] = setting(
+        [],
+        kinds.list_of(kinds.line(300)),
+        "More keys that tokens may be signed with, each as 'alg=HS256 file=old.hex until=2027-01-31' (an older "
+        "secret) or 'alg=RS256 kid=NAME file=NAME.pem' (a public key: RS256, ES256, EdDSA; until= is optional). "
+        "Files are relative to state_dir.",
     )
 
 
@@ -261,10 +281,15 @@ def variable_of(key: str) -> str:
 
 
 def sections() -> Iterator[tuple[str, type]]:
-    """Name and class of each section, in order."""
-    for each in fields(Settings):
+    """Dotted name and class of each section, in order, each before those inside it."""
+    yield from _sections_of("", Settings)
+
+
+def _sections_of(prefix: str, kind: Any) -> Iterator[tuple[str, type]]:  # noqa: ANN401 - as below
+    for each in fields(kind):
         if "section" in each.metadata:
-            yield each.name, each.metadata["section"]
+            yield prefix + each.name, each.metadata["section"]
+            yield from _sections_of(f"{prefix}{each.name}.", each.metadata["section"])
 
 
 def _rows() -> Iterator[Row]:

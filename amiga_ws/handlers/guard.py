@@ -68,9 +68,12 @@ QUERY_ADVICE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
-    """What handlers work with; given to each route as `initialize(services)`."""
+    """What handlers work with; given to each route as `initialize(services)`.
+
+    A reload replaces `settings`, `policy` and `trusted_proxies`.
+    """
 
     settings: Settings
     gate: Gate

@@ -1,0 +1,79 @@
+"""`revoke`: take tokens back, whether or not the server runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from datetime import UTC, datetime
+
+from amiga_ws import state
+from amiga_ws.auth.gate import Gate
+from amiga_ws.auth.keys import load_keys
+from amiga_ws.auth.tokens import Authority, TokenError
+from amiga_ws.cli.arguments import UsageError, add_configuration, settings_of
+
+HELP = "take back a token, all of a subject's, or one by its id; streams that use it end within a second"
+TOKEN_VARIABLE = "AMIGA_WS_TOKEN"  # noqa: S105 - a variable's name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `revoke`."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--token",
+        metavar="T|-",
+        help=f"the token; - reads it from stdin ({TOKEN_VARIABLE} is read for an empty one)",
+    )
+    what.add_argument("--jti", metavar="J", help="the id of a token (token --json prints it)")
+    what.add_argument("--subject", metavar="S", help="all that was issued to this subject")
+    parser.add_argument(
+        "--issued-before", type=_time, metavar="TIME", help="with --subject: epoch or ISO time (default: now)"
+    )
+    add_configuration(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Append the revocation; a running server follows its file."""
+    if args.issued_before is not None and args.subject is None:
+        args.command.error("--issued-before goes with --subject")
+    settings = settings_of(args)
+    authority = Authority(
+        state.load_secret(settings.state_dir),
+        settings.auth,
+        load_keys(settings.auth.keys, settings.state_dir),
+    )
+    gate = Gate(authority, settings.auth, settings.state_dir, time.time)
+    try:
+        if args.subject is not None:
+            gate.revoke_subject(args.subject, args.issued_before)
+        elif args.jti is not None:
+            gate.revoke_jti(args.jti)
+        else:
+            gate.revoke(gate.verify(_token(args.token), ("access", "login", "session")))
+    except TokenError as error:
+        raise UsageError(f"this token could not be used anyway: {error.reason}") from error
+    except OSError as error:
+        raise UsageError(f"cannot write to {settings.state_dir}: {error.strerror}") from error
+    sys.stderr.write("revoked\n")
+    return 0
+
+
+def _token(given: str) -> str:
+    """From stdin or the environment, so that it need not stand in the process list."""
+    if given == "-":
+        return sys.stdin.readline().strip()
+    return given or os.environ.get(TOKEN_VARIABLE, "")
+
+
+def _time(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an epoch or an ISO time, got {text!r}") from None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,49 @@
+"""Every route there is; each passes the guard (tests/test_guard.py walks this table)."""
+
+from __future__ import annotations
+
+from tornado.web import Application
+
+from amiga_ws.handlers import admin, pages, rest
+from amiga_ws.handlers.guard import Services, Unknown, log_request
+from amiga_ws.handlers.sse import MetricsEvents
+from amiga_ws.handlers.websocket import MetricsSocket
+
+PING_INTERVAL_S, PING_TIMEOUT_S = 25, 10
+
+
+def application(services: Services) -> Application:
+    """The routes, with what their handlers work with as the third element."""
+    given = {"services": services}
+
+    def page(name: str) -> dict[str, object]:
+        return {"services": services, "template": name}
+
+    return Application(
+        [
+            (r"/", pages.Page, page("dashboard.html")),
+            (r"/login", pages.LoginPage, page("login.html")),
+            (r"/websocket-test", pages.Page, page("websocket_dashboard.html")),
+            (r"/static/(.*)", pages.Static, given),
+            (r"/favicon\.ico", pages.Favicon, given),
+            (r"/health", rest.Health, given),
+            (r"/ready", rest.Ready, given),
+            (r"/ws", MetricsSocket, given),
+            (r"/api/stream/metrics", MetricsEvents, given),
+            (r"/api/metrics/overview", rest.Overview, given),
+            (r"/api/tasks", rest.Tasks, given),
+            (r"/api/session", rest.Session, given),
+            (r"/api/session/renew", rest.SessionRenewal, given),
+            (r"/api/admin/connections", admin.Connections, given),
+            (r"/api/admin/connections/([0-9a-f]{16})", admin.OneConnection, given),
+            (r"/api/admin/revocations", admin.Revocations, given),
+            (r"/api/admin/refusals", admin.Refusals, given),
+        ],
+        default_handler_class=Unknown,
+        default_handler_args=given,
+        log_function=log_request,
+        template_path=str(pages.templates_dir()),
+        websocket_ping_interval=PING_INTERVAL_S,
+        websocket_ping_timeout=PING_TIMEOUT_S,
+        websocket_max_message_size=services.settings.limits.message_bytes,
+    )
