@@ -32,7 +32,7 @@ class Broadcaster:
         previous, self._second = self._second, round(now - self._started)
         if due := self._hub.due(previous, self._second):
             await self._feed.refresh(self._hub.hours_in_use())
-            await self._hub.publish([key for key in due if key[0] in self._hub.hours_in_use()])
-        elif now - self._rested >= REST_S and not self._hub.hours_in_use():
+            await self._hub.publish(due)
+        elif now - self._rested >= REST_S and not self._hub.watched():
             self._rested = now
-            await self._feed.refresh(frozenset())
+            await self._feed.refresh(self._hub.hours_in_use())

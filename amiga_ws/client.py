@@ -67,6 +67,7 @@ class Client:
     window: Window | None = None  # the subscribed window, set together with config
     sent_seq: int = NOTHING_SENT  # the last state of `window` given to the transport
     owed: bool = False  # a newer state waits until the transport has drained
+    owed_seq: int = NOTHING_SENT  # the newest state that was due meanwhile
     coalesced: int = 0  # states skipped while it was busy
     owed_since: float = 0.0  # monotonic; when `owed` became true
     queued: int = 0  # bytes the peer had not taken when we last looked at a busy transport
@@ -104,12 +105,13 @@ class Client:
         self.heartbeat_at = self.clock.monotonic() + HEARTBEAT_S
         self.transport.send(message)
 
-    def owe(self) -> None:
-        """The transport is busy: it is owed one state, the newest at the time it drains."""
-        if self.owed:
-            self.coalesced += 1
-        else:
+    def owe(self, seq: int) -> None:
+        """The transport is busy: it is owed one state, the newest at the time it drains (now that is `seq`)."""
+        if not self.owed:
             self.owed, self.owed_since = True, self.clock.monotonic()
+        elif seq != self.owed_seq:  # not the same one at another tick
+            self.coalesced += 1
+        self.owed_seq = seq
 
     def drained(self) -> None:
         """The transport has room again: pay what is owed and tell how far behind that was."""
@@ -117,15 +119,21 @@ class Client:
         if not self.owed:
             return
         skipped, behind_s = self.coalesced, self.clock.monotonic() - self.owed_since
-        self.coalesced = 0
-        self.give_newest()
+        self.owed, self.coalesced = False, 0
+        newest = None if self.window is None else self.window.newest
+        if newest is not None and newest.seq != self.sent_seq:  # else a refresh or a tick has just brought it
+            self.give_newest()
         if skipped:
             self.say(Lag(skipped, int(behind_s * 1000)))
 
     def say(self, event: Event, message_id: MessageId = None) -> None:
         """Send a named event, at once."""
+        self.pass_on(Message.of(event, message_id))
+
+    def pass_on(self, message: Message) -> None:
+        """Send any message, at once."""
         self.heartbeat_at = self.clock.monotonic() + HEARTBEAT_S
-        self.transport.send(Message.of(event, message_id))
+        self.transport.send(message)
 
     # -- time ------------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ class Dialogue:
 
     async def obey(self, client: Client, raw: str) -> None:
         """One inbound text message. Bad input is answered with `error` and changes nothing."""
+        if client.client_id not in self._hub.clients:
+            return  # closed: what it sent before it read that is answered by nobody
         client.heard_at = now = self._clock.monotonic()
         if wait_s := client.messages.take(now):
             self._refuse_rate(client, "limits.messages_per_second", wait_s, None)
@@ -85,6 +87,7 @@ class Dialogue:
         await self._feed.refresh(self._hub.hours_in_use() | {config.hours})
         if client.client_id not in self._hub.clients:
             return  # it left while we waited
+        config = self._hub.fit(config)  # again: others may have subscribed meanwhile
         self._hub.leave_group(client)
         window = self._hub.window(config.hours)
         state = self._hub.advance(window)
@@ -121,12 +124,12 @@ class Dialogue:
             return
         if client.window is not None and client.window.hours == whole:
             state = self._hub.advance(client.window)
-            client.sent_seq, client.owed = state.seq, False
+            client.sent_seq = state.seq
         else:
             # Not the client's window: a state beside its subscription, which moves neither position nor base.
             state = self._hub.glimpse(whole)
         full = state.message
-        client.transport.send(Message(full.event, full.data, position=full.position, message_id=message_id))
+        client.pass_on(Message(full.event, full.data, position=full.position, message_id=message_id))
 
     async def _set_interval(self, client: Client, command: Command, message_id: MessageId) -> None:
         assert isinstance(command, SetInterval)  # noqa: S101 - by the dispatch table
@@ -146,7 +149,10 @@ class Dialogue:
             raise RequestError("unauthorized", "this token is not accepted", message_id) from error
         if identity.subject != client.identity.subject:
             raise RequestError("forbidden", "the new token is somebody else's", message_id)
-        self._hub.renew(client, identity, message_id)
+        if client.parked_at is not None:
+            await self._feed.refresh(self._hub.hours_in_use())
+        if client.client_id in self._hub.clients:
+            self._hub.renew(client, identity, message_id)
 
     async def _authenticate(self, _client: Client, _command: Command, message_id: MessageId) -> None:
         raise RequestError(
@@ -165,12 +171,12 @@ class Dialogue:
     }
 
     def _error(self, client: Client, code: str, text: str, message_id: MessageId) -> None:
-        client.say(ErrorEvent(text, code, self._clock.wall()), message_id)
+        client.say(ErrorEvent(text, code, self._clock.wall(), message_id), message_id)
 
     def _refuse_rate(self, client: Client, limit: str, wait_s: float, message_id: MessageId) -> None:
         retry_ms = int(wait_s * 1000) + 1
         text = f"too many: {limit} (see limits in connected); try again in {retry_ms} ms"
-        client.say(ErrorEvent(text, "rate_limited", self._clock.wall(), retry_ms=retry_ms), message_id)
+        client.say(ErrorEvent(text, "rate_limited", self._clock.wall(), message_id, retry_ms), message_id)
         client.rate_strikes = client.rate_strikes or Strikes(MAX_STRIKES, STRIKES_S)
         if client.rate_strikes.strike(self._clock.monotonic()):
             self._hub.close(

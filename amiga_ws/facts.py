@@ -143,7 +143,8 @@ class Runner(Generic[FactsT]):
     def _note_late(self) -> None:
         late_s = time.monotonic() - self._good_at
         if late_s > STALE_AFTER_S:
-            self._mark("stale", f"no answer for {late_s:.0f} s")
+            # No clock reading in the text: it would make every tick of a hang a change for everybody.
+            self._mark("stale", f"no answer for more than {STALE_AFTER_S:.0f} s")
 
     def _mark(self, state: SourceState, error: str) -> None:
         known = self.facts.sources

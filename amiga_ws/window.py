@@ -35,9 +35,10 @@ class Window:
     `epoch` is random per life of the server: a position of an earlier life is recognised as foreign.
     """
 
-    def __init__(self, hours: int, epoch: str) -> None:
+    def __init__(self, hours: int, epoch: str, after: int = 0) -> None:
         self.hours = hours
         self._epoch = epoch
+        self._after = after  # the first seq is the next one
         self.newest: State | None = None  # None until the first `advance`
         self._bases: OrderedDict[int, State] = OrderedDict()  # by seq, oldest first, the newest among them
         self._bases_bytes = 0
@@ -54,7 +55,7 @@ class Window:
             if same_content(old.snapshot, snapshot):
                 return old
             snapshot = _steady_as_of(old.snapshot, snapshot)
-        seq = 1 if old is None else old.seq + 1
+        seq = 1 + (self._after if old is None else old.seq)
         position = self.position_at(seq)
         stamped = msgspec.structs.replace(snapshot, timestamp=now, position=position or "")
         self.newest = State(seq, stamped, Message(METRICS_UPDATE, encode(stamped), position=position))

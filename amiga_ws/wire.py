@@ -135,7 +135,7 @@ def parse_command(raw: str | bytes) -> tuple[Command, MessageId]:
         envelope = _envelope_decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise RequestError("invalid_request", _speakable(error)) from error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise RequestError("invalid_json", 'not JSON: expected {"event": name, "data": {…}}') from error
     message_id = envelope.id
     if isinstance(message_id, str) and len(message_id) > MAX_ID_CHARS:
@@ -252,6 +252,7 @@ class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str
     code: str
     timestamp: float
+    id: MessageId = None
     retry_ms: int | None = None
     ref: str | None = None
 
