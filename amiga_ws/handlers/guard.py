@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
@@ -180,7 +181,6 @@ class Guarded(RequestHandler):
             }
             text = f"this needs the scope {self.scope}"
             raise RefusedError(403, "forbidden", text, "scope", headers=header)
-        self._check_subject()
 
     def _check_host(self) -> None:
         hosts = self.request.headers.get_list("Host")
@@ -291,17 +291,6 @@ class Guarded(RequestHandler):
         if self.services.pending[self.address] >= MAX_PENDING:
             raise temporary(429, "connections without a credential", f"at most {MAX_PENDING} at a time")
 
-    def _check_subject(self) -> None:
-        """The newest connection is the one somebody looks at: the longest-silent one makes room for it."""
-        if self.stream:
-            self.make_room(self.identity)
-
-    def make_room(self, identity: Identity) -> None:
-        """Keep a subject within limits.connections_per_subject, one new connection included."""
-        hub, most = self.services.hub, self.services.settings.limits.connections_per_subject
-        if hub.connections_of(subject=identity.subject) >= most:
-            hub.evict_silent(identity.subject)
-
     # -- refusals --------------------------------------------------------------------------------
 
     def note_refusal(self, refusal: RefusedError) -> str:
@@ -318,7 +307,8 @@ class Guarded(RequestHandler):
     def _refuse(self, refusal: RefusedError) -> None:
         ref = self.note_refusal(refusal)
         if refusal.status == 401 and self.page:  # noqa: PLR2004 - a person: to the sign-in page
-            self.redirect("/login?next=" + self.request.path, status=303)
+            # With its query: a view is a link. A token in it has been refused before.
+            self.redirect("/login?next=" + quote(self.request.uri or "/", safe="/"), status=303)
             return
         self.set_status(refusal.status)
         for name, value in refusal.headers.items():
