@@ -67,6 +67,7 @@ export class TaskTable {
   /** @param {Snapshot|null} snapshot */
   update(snapshot) {
     this.snapshot = snapshot;
+    /** @type {{task_id: string, alive: boolean}[]} */
     const processes = snapshot?.overview.system.processes.tasks ?? [];
     this.dead = new Set(processes.filter((process) => process.alive === false).map((process) => process.task_id));
     this.render();

@@ -192,6 +192,7 @@ function time(at) {
   return format.clock(at.getTime() / 1000);
 }
 
+/** @type {Record<string, string>} */
 const ARROWS = { in: "←", out: "→", note: "·" };
 
 /** @param {typeof entries[number]} entry */

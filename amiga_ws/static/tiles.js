@@ -53,7 +53,9 @@ function lastEvent(snapshot) {
 export function botSilence(snapshot) {
   const last = lastEvent(snapshot);
   const silent = last === null ? 0 : now() - last;
-  const busy = (snapshot.overview.tasks.running ?? 0) > 0;
+  // only news that could have come counts as missing: not from a broken source, nor over a lost connection
+  const readable = snapshot.sources.amiga?.state === "ok" && !document.body.hasAttribute("data-lost");
+  const busy = readable && (snapshot.overview.tasks.running ?? 0) > 0;
   for (const tile of [byId("tile-bot"), byId("tile-tasks")]) {
     const note = /** @type {HTMLElement} */ (tile.querySelector(".tile-note"));
     show(note, busy && silent > SILENT_S);
@@ -110,7 +112,7 @@ function tokens(snapshot) {
 /** @param {Snapshot} snapshot */
 function host(snapshot) {
   const system = snapshot.overview.system;
-  const fullest = system.disks.reduce((/** @type {any} */ a, b) => (!a || b.percent > a.percent ? b : a), null);
+  const fullest = system.disks.reduce((/** @type {any} */ a, /** @type {any} */ b) => (!a || b.percent > a.percent ? b : a), null);
   const disk = byId("host-disk");
   setText(disk, format.percent(fullest?.percent));
   setAttr(disk, "data-value", fullest ? String(fullest.percent) : null);
@@ -120,7 +122,7 @@ function host(snapshot) {
   reconcile(byId("host-cores"), system.per_cpu, (_, index) => String(index),
     () => h("span", { class: "core" }),
     (bar, value) => { meter(bar, value); });
-  byId("host-cores").title = system.per_cpu.map((value, index) => `core ${index}: ${Math.round(value)} %`).join("\n");
+  byId("host-cores").title = system.per_cpu.map((/** @type {number} */ value, /** @type {number} */ index) => `core ${index}: ${Math.round(value)} %`).join("\n");
   reconcile(byId("host-disks"), system.disks, (item) => item.mount,
     () => h("li", {}, h("span", { class: "name" }), h("span", { class: "meter", "aria-hidden": "true" }), h("span", { class: "num" })),
     (row, item) => {
