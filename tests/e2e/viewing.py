@@ -1,0 +1,84 @@
+"""A person at a browser: a page that remembers what it complained about."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+# Told to the console, where every complaint is collected, whichever document of the context it happens in.
+LISTEN = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy violation: ${event.effectiveDirective} ${event.blockedURI} ${event.sample}`));
+"""
+
+
+class Viewer:
+    """One page of a browser context. `complaints` is everything it should not have said."""
+
+    def __init__(self, context, site):
+        self.site = site
+        self.complaints: list[str] = []
+        self.dialogs: list[str] = []
+        self._forgiven: list[str] = []
+        context.add_init_script(LISTEN)
+        self.page = context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        self.page.on("dialog", self._dialog)
+
+    def _console(self, message):
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _dialog(self, dialog):
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def forgive(self, pattern):
+        """Chromium itself reports every refused request: say which ones the test provokes."""
+        self._forgiven.append(pattern)
+
+    def unforgiven(self):
+        """What the page said that nobody expected."""
+        return [text for text in self.complaints if not any(re.search(each, text) for each in self._forgiven)]
+
+    # -- getting about ---------------------------------------------------------------------------
+
+    def open(self, path="/"):
+        return self.page.goto(self.site.url + path)
+
+    def sign_in(self, *options, path="/"):
+        """By a link as the owner makes one; ends on the live dashboard."""
+        link = self.site.login_link(*options)
+        if path != "/":
+            link = link.replace("/login#", f"/login?next={path}#")
+        self.page.goto(link)
+        self.page.wait_for_url(self.site.url + path)
+        if path == "/":
+            self.live()
+
+    def live(self, within_s=10):
+        """Wait until values have come over a working stream."""
+        expect(self["#connection"]).to_have_attribute("data-state", "live", timeout=within_s * 1000)
+        expect(self["body"]).to_have_attribute("data-loaded", "", timeout=within_s * 1000)
+
+    def __getitem__(self, selector):
+        return self.page.locator(selector)
+
+    def number(self, field):
+        """The exact value of a number on the page, by its path in the snapshot."""
+        return self[f'[data-field="{field}"]'].first
+
+    def fetch(self, path, **options):
+        """{status, text} of a request by the page itself, cookie included."""
+        script = """([path, options]) => fetch(path, options)
+            .then(async (reply) => ({status: reply.status, text: await reply.text()}))"""
+        return self.page.evaluate(script, [path, options])
+
+    def sideways_px(self):
+        """How far the page can be scrolled sideways: 0 where it fits."""
+        return self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
