@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import mimetypes
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
-from tornado.web import StaticFileHandler
+from tornado.web import HTTPError
 
+from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import SERVER_VERSION, Guarded, Services
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = PACKAGE / "static"
+SERVED = {".css", ".html", ".js", ".json", ".map", ".png", ".svg", ".txt", ".woff2"}
 
 
 def templates_dir() -> Path:
@@ -32,7 +36,10 @@ class Page(Guarded):
         self.template = template
 
     def get(self) -> None:
-        self.render(self.template, demo=self.services.demo, version=SERVER_VERSION, static="/static/")
+        text = self.render_string(
+            self.template, demo=self.services.demo, version=SERVER_VERSION, static="/static/"
+        )
+        finish_compressed(self, text)
 
     def head(self) -> None:
         """As GET; Tornado leaves the body out."""
@@ -45,26 +52,57 @@ class LoginPage(Page):
     public: ClassVar[bool] = True
 
 
-class Static(Guarded, StaticFileHandler):
-    """`/static/*`: the pages' own files, for anybody; revalidated each time (ETag), never stale."""
+class _File:
+    """A static file in memory, plain and gzipped, as of its modification time."""
+
+    def __init__(self, path: Path) -> None:
+        self.mtime_ns = path.stat().st_mtime_ns
+        self.body = path.read_bytes()
+        self.zipped = gzip.compress(self.body, 9, mtime=0)
+        self.media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        if path.suffix == ".js":
+            self.media_type = "text/javascript"  # whatever this host's table says
+
+
+class Static(Guarded):
+    """`/static/*`: the pages' own files, for anybody; revalidated each time (ETag), never stale.
+
+    A name is looked up among the files there are, so no path of a peer's making is ever opened.
+    """
 
     public: ClassVar[bool] = True
     rate_limited: ClassVar[bool] = False
+    _files: ClassVar[dict[str, _File]] = {}
 
-    def initialize(self, services: Services, path: str = str(STATIC)) -> None:  # type: ignore[override]
-        """Both bases take their own arguments."""
-        Guarded.initialize(self, services)
-        StaticFileHandler.initialize(self, path)
-
-    def set_extra_headers(self, path: str) -> None:
+    def get(self, name: str) -> None:
+        file = self._find(name)
+        self.set_header("Content-Type", f"{file.media_type}; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")
+        finish_compressed(self, file.body, file.zipped)
+
+    def head(self, name: str) -> None:
+        """As GET; Tornado leaves the body out."""
+        self.get(name)
+
+    def _find(self, name: str) -> _File:
+        path = _served().get(name)
+        if path is None:
+            raise HTTPError(404, "there is no such file")
+        file = self._files.get(name)
+        if file is None or file.mtime_ns != path.stat().st_mtime_ns:
+            file = self._files[name] = _File(path)
+        return file
+
+
+def _served() -> dict[str, Path]:
+    return {str(path.relative_to(STATIC)): path for path in STATIC.rglob("*") if path.suffix in SERVED}
 
 
 class Favicon(Static):
     """`GET /favicon.ico`: the one icon there is."""
 
-    async def get(self, path: str = "", include_body: bool = True) -> None:
-        await super().get("favicon.svg", include_body)
+    def get(self, name: str = "favicon.svg") -> None:
+        super().get(name)
 
-    async def head(self, path: str = "") -> None:
-        await self.get(include_body=False)
+    def head(self, name: str = "favicon.svg") -> None:
+        super().get(name)

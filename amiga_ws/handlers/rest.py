@@ -9,6 +9,7 @@ import msgspec
 from tornado.web import HTTPError
 
 from amiga_ws.auth.tokens import Identity, TokenError, TokenRefusedError, TokenType
+from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import flag, number, text
 from amiga_ws.handlers.refusals import unauthorized, unavailable
@@ -31,7 +32,7 @@ class Api(Guarded):
     def reply(self, body: Any) -> None:
         """Finish with `body` (a struct or plain data) as JSON."""
         self.set_header("Content-Type", JSON_TYPE)
-        self.finish(encode(body))
+        finish_compressed(self, encode(body))
 
     def hours(self) -> int:
         """The `hours` parameter, clamped to 1-168."""
