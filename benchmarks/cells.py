@@ -26,6 +26,7 @@ class Cell:
     requires: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # `key=value` for our server
     ticks: float = 1.0  # of the ticks that were asked for: more where a tick is short, less where it is long
+    once: bool = False  # not in every repetition
 
     @property
     def ours(self) -> bool:
@@ -50,6 +51,7 @@ CELLS: tuple[Cell, ...] = (
     Cell("ours x100", OURS, clients=100, ticks=3),
     Cell("floor x4000", "floor.py", clients=4000),
     Cell("ours x4000", OURS, clients=4000),
+    Cell("ours x10000 at rest", OURS, clients=10_000, ticks=0.1, once=True),
     Cell("floor 2 KiB", "floor.py", kib=2),
     Cell("ours 2 KiB", OURS, kib=2),
     Cell("floor 50 KiB", "floor.py", kib=50),

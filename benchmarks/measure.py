@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import statistics
 import subprocess
 import sys
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from cells import KIB, Cell
+from children import START_S, Child
+from synthetic import HOURS, Changing
+from toolbox import HERE, MissingToolError, Toolbox
+
 from amiga_ws import state
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.config import load as load_settings
 from amiga_ws.config.table import ROWS
 from amiga_ws.wire import METRICS_UPDATE, Message
-from cells import KIB, Cell
-from children import START_S, Child
-from synthetic import Changing
-from toolbox import HERE, MissingToolError, Toolbox
 
 ROOT = HERE.parent
 INFLIGHT = 64  # handshakes at once
@@ -51,6 +53,17 @@ class Plan:
     warm_up: int
     gap_us: int
     profile: bool = False
+
+
+@dataclass(frozen=True)
+class Audience:
+    """The clients of one load generator; `hello` is what they say first, `ready` what they hear when present."""
+
+    clients: int
+    mode: str
+    hello: str
+    ready: str
+    tls: bool = False
 
 
 def why_skipped(cell: Cell, toolbox: Toolbox) -> str | None:
@@ -136,7 +149,9 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
     }
     if "fanout_us_per_tick" in inside:
         measured["fanout_us"] = inside["fanout_us_per_tick"] / cell.clients
-    return measured | {name: inside[name] for name in ("stall_ms", "profile") if name in inside}
+    return measured | {
+        name: inside[name] for name in ("stall_ms", "stall_cpu_ms", "profile") if name in inside
+    }
 
 
 def _latencies(ticks: list[list[float]]) -> dict[str, float]:
@@ -191,38 +206,35 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     """A self-signed certificate of an hour and its key, made by the openssl command."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
-    subprocess.run(
-        [*command.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
-    )  # noqa: S603 - our own words
+    words = [*command.split(), "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(words, check=True, capture_output=True)  # noqa: S603 - our own words
     return cert, key
 
 
 def _load_command(cell: Cell, toolbox: Toolbox, scratch: Path, port: int, control: int) -> list[str]:
-    subscribe = '{"event":"subscribe","data":{"hours":24,"update_interval":1%s}}'
-    hello = subscribe % (',"delta":true' if cell.delta else "") if cell.ours and cell.mode == "ws" else ""
     (scratch / "request").write_text(request(cell, port))
-    return load_command(
-        toolbox, scratch, port, cell.clients, cell.mode, hello, cell.ours, control=control, tls=cell.tls
-    )
+    hello = subscription(1, delta=cell.delta) if cell.ours and cell.mode == "ws" else ""
+    ready = "ready"  # peers say so; ours is there when its first state is
+    if cell.ours:
+        ready = "data:" if cell.mode == "sse" else '"metrics_'
+    audience = Audience(cell.clients, cell.mode, hello, ready, cell.tls)
+    return load_command(toolbox, scratch, port, audience, control)
 
 
 def load_command(
-    toolbox: Toolbox,
-    scratch: Path,
-    port: int,
-    clients: int,
-    mode: str,
-    hello: str,
-    ours: bool,
-    *,
-    control: int = 0,
-    tls: bool = False,
+    toolbox: Toolbox, scratch: Path, port: int, audience: Audience, control: int = 0
 ) -> list[str]:
     """The load generator's words; `scratch` holds `request`, `start` and, for our server, `tokens`."""
-    ready = '"metrics_' if ours and mode == "ws" else "data:" if ours else "ready"
-    tokens = str(scratch / "tokens") if ours else ""
-    words = [port, clients, mode, scratch / "request", hello, ready, tokens, scratch / "start", INFLIGHT]
-    return [str(toolbox.load), *map(str, words), str(control), str(int(tls))]
+    tokens = scratch / "tokens"
+    words = [port, audience.clients, audience.mode, scratch / "request", audience.hello, audience.ready]
+    words += [tokens if tokens.exists() else "", scratch / "start", INFLIGHT, control, int(audience.tls)]
+    return [str(toolbox.load), *map(str, words)]
+
+
+def subscription(interval_s: int, *, delta: bool) -> str:
+    """The first message to our server."""
+    data = {"hours": HOURS, "update_interval": interval_s, "delta": delta}
+    return json.dumps({"event": "subscribe", "data": data})
 
 
 def request(cell: Cell, port: int) -> str:
@@ -231,7 +243,7 @@ def request(cell: Cell, port: int) -> str:
     lines = [f"Host: 127.0.0.1:{port}", *bearer]
     if cell.mode == "sse":
         delta = "&delta=1" if cell.delta else ""
-        path = f"/api/stream/metrics?hours=24&interval=1{delta}"
+        path = f"/api/stream/metrics?hours={HOURS}&interval=1{delta}"
         lines.append("Accept: text/event-stream")
     else:
         path = "/socket.io/?EIO=4&transport=websocket" if cell.mode == "sio" else "/ws"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 import msgspec
+
 from amiga_ws.snapshot import (
     Activity,
     AmigaFacts,
@@ -61,7 +62,7 @@ class Changing:
         self.amiga = self._amiga()
         self._pad(wanted_bytes)
 
-    def step(self) -> None:
+    def step(self) -> tuple[HostFacts, AmigaFacts]:
         """One tick later."""
         self._ticks += 1
         now = EPOCH + self._ticks
@@ -79,6 +80,7 @@ class Changing:
             line = msgspec.structs.replace(last, timestamp=now, task_id=f"{self._ticks:06x}")
             self._activity = [line, *self._activity[:-1]]
         self.host, self.amiga = self._host(), self._amiga()
+        return self.host, self.amiga
 
     # -- parts -----------------------------------------------------------------------------------
 

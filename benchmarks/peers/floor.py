@@ -11,13 +11,14 @@ import time
 
 from common import READY, STDIN, Job, announce, listen, report
 
+SHORT = 126  # RFC 6455, 5.2: below it the length is in the second byte
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 def frame(text: str) -> bytes:
     """An unmasked text frame (RFC 6455, 5.2)."""
     data = text.encode()
-    if len(data) < 126:
+    if len(data) < SHORT:
         return bytes((0x81, len(data))) + data
     if len(data) < 1 << 16:
         return b"\x81\x7e" + len(data).to_bytes(2, "big") + data
