@@ -32,6 +32,7 @@ class Site:
         self._overrides = [f"amiga.root={self.amiga_root}", *GENEROUS, *overrides]
         self._starts = 0
         self._running = None
+        self._tokens = {}
         self.port = 0
         self.sim = Simulator(self.amiga_root, seed=1) if amiga else None
 
@@ -85,6 +86,17 @@ class Site:
     def token(self, subject="ada", *options):
         """What `scripts/mktoken.py --subject` prints."""
         return self._mktoken("--subject", subject, *options)
+
+    def session(self, subject="owner", scope="metrics:read admin"):
+        """(name, value) of the cookie that a sign-in with such a token sets."""
+        options = (subject, "--scope", scope)
+        if options not in self._tokens:
+            self._tokens[options] = self.token(*options)
+        headers = {"Authorization": f"Bearer {self._tokens[options]}", "Origin": self.url}
+        status, reply, body = self._running.request("POST", "/api/session", headers)
+        assert status == 201, body
+        name, _, value = reply["Set-Cookie"].partition(";")[0].partition("=")
+        return name, value
 
     def _mktoken(self, *options):
         script = [sys.executable, CHECKOUT / "scripts" / "mktoken.py", *options]

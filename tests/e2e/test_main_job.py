@@ -57,7 +57,8 @@ def test_back_button_does_not_bring_the_link_back(viewer):
     """The used link is in no history entry."""
     viewer.open("/login")
     viewer.forgive(SIGNED_OUT_YET)
-    viewer.sign_in()
+    viewer.page.goto(viewer.site.login_link())
+    viewer.live()
     viewer.page.go_back()
     assert "login=" not in viewer.page.url
 
