@@ -154,7 +154,7 @@ class Hub:
         for client in list(self.clients.values()):
             if client.stalled(now):
                 self._cut(client)
-            elif client.expires_in <= 0:
+            elif client.expires_in <= 0 or client.parked_at is not None:  # parked: or the clock was set back
                 self._expire(client, now)
             else:
                 if not client.warned and client.expires_in <= client.warn_before_s:
