@@ -102,15 +102,22 @@ class Durations(Part, frozen=True, kw_only=True):
 
 
 class Tools(Part, frozen=True, kw_only=True):
-    """`total_calls` = ended + running + orphaned; `raw_rows` are AMIGA's tool_usage rows (1-4 per call)."""
+    """`total_calls` = ended + running + orphaned; `raw_rows` are AMIGA's tool_usage rows (1-4 per call).
+
+    `suspect` of the failed ones probably did not fail (the words were in what the tool showed);
+    `estimated` of the ended ones were paired by time, for want of status rows.
+    """
 
     total_calls: int | None = None
     raw_rows: int | None = None
     running: int | None = None
     failed: int | None = None
     orphaned: int | None = None
+    suspect: int | None = None
+    estimated: int | None = None
     by_type: dict[str, int] = {}
     errors: dict[str, int] = {}
+    error_categories: dict[str, dict[str, int]] = {}
     durations: dict[str, Durations] = {}
 
 
@@ -219,6 +226,7 @@ class Session(Part, frozen=True, kw_only=True):
     session_id: str
     task_id: str | None = None
     kind: Literal["task", "cli"] = "cli"
+    state: Literal["active", "idle", "ended"] = "ended"
     last_activity: float | None = None
     tools: int = 0
     errors: int = 0

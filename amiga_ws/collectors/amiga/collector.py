@@ -4,46 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 
-from amiga_ws.collectors.amiga import plain
+from amiga_ws.collectors.amiga import view
+from amiga_ws.collectors.amiga.attention import Surroundings, attention
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
-from amiga_ws.collectors.amiga.errors import task_error_class
+from amiga_ws.collectors.amiga.hooks import HookLogs
 from amiga_ws.collectors.amiga.listing import page_of
+from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.options import AmigaConfig
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.times import Times, zone_named
-from amiga_ws.snapshot import (
-    Activity,
-    AmigaFacts,
-    AmigaWindow,
-    CurrentTool,
-    ErrorClass,
-    Session,
-    Sessions,
-    Source,
-    Task,
-    TaskPage,
-    TaskQuery,
-    TaskTotals,
-    TaskWindow,
-    Tools,
-)
+from amiga_ws.snapshot import AmigaFacts, AmigaWindow, Source, SourceState, TaskPage, TaskProcess, TaskQuery
 
 logger = logging.getLogger(__name__)
 
-MAX_TASKS = 50
-MAX_ACTIVITY = 20
-MAX_SESSIONS = 20
-ACTIVE = frozenset({"pending", "running"})
-ACTIVE_SESSION_S = 300.0
-KNOWN = ("pending", "running", "completed", "failed", "stopped")
+PROCESSES_EVERY_S = 2.0
 
 
 class AmigaCollector:
-    """Reads AMIGA's database, hook logs and processes; writes nothing near them."""
+    """Reads AMIGA's database, hook logs and processes; writes nothing near them.
+
+    Raises zoneinfo.ZoneInfoNotFoundError if `config.timezone` names none.
+    """
 
     name = "amiga"
     source_names: tuple[str, ...] = ("amiga", "hooks", "transcripts")
@@ -53,53 +37,85 @@ class AmigaCollector:
         self._clock = clock
         self._times = Times(zone_named(config.timezone))
         self._database = Database(config.database, config.private_dir, clock)
+        self._hooks = HookLogs(config.sessions, self._times)
         self._processes = Processes()
-        self._reading: plain.Reading | None = None
+        self._around = Surroundings(config.root, config.database)
+        self._model: Model | None = None
+        self._generation = 0  # of the database that the model was read from
+        self._replaced_at: float | None = None
         self._source = Source()
+        self._task_processes: list[TaskProcess] = []
+        self._processes_read = float("-inf")  # by the given clock
+        self._windows: dict[int, tuple[tuple[int, int], AmigaWindow]] = {}  # by hours: what it was made of
+        self._lists: tuple[object, AmigaFacts] | None = None  # the parts that no window changes
 
     def collect(self, windows: frozenset[int]) -> AmigaFacts:
         """Read what is new. See the Collector protocol."""
         now = self._clock()
+        hooks_moved = self._hooks.poll(now)
         self._update(now)
-        sources = {"amiga": self._source, "hooks": self._hooks(now), "transcripts": self._transcripts()}
+        sources = {
+            "amiga": self._source,
+            "hooks": self._hooks_source(now),
+            "transcripts": self._transcripts(now),
+        }
         server = self._processes.server()
-        reading = self._reading
-        if reading is None:
+        model = self._model
+        if model is None or not model.loaded:
             return AmigaFacts(sources=sources, amiga_process=server)
-        running = [(t.task_id, t.pid, t.updated_at) for t in reading.tasks if t.status == "running" and t.pid]
+        if hooks_moved:
+            model.revision += 1
+        model.poll_files(now)
+        self._read_processes(model, now)
+        model.settle(now)
+        self._around.look(now)
+        if self._lists is None or self._lists[0] != (id(model), model.revision):
+            facts = AmigaFacts(
+                sources={},
+                totals=view.totals(model),
+                tasks=view.tasks(model),
+                activity=view.activity(model),
+            )
+            self._lists = ((id(model), model.revision), facts)
+        lists = self._lists[1]
         return AmigaFacts(
             sources=sources,
-            totals=_totals(reading.tasks),
-            tasks=_tasks(reading),
-            activity=_activity(reading),
+            totals=lists.totals,
+            tasks=lists.tasks,
+            activity=lists.activity,
+            attention=attention(model, now, self._processes, server, self._around, self._replaced_at),
             amiga_process=server,
-            task_processes=self._processes.tasks(running),
-            windows={hours: _window(reading, now, hours) for hours in windows},
+            task_processes=self._task_processes,
+            windows={hours: self._window(model, now, hours) for hours in windows},
         )
 
     def find_tasks(self, query: TaskQuery) -> TaskPage:
         """All tasks, filtered, sorted and paged. See the TaskCollector protocol."""
-        return page_of([] if self._reading is None else _tasks(self._reading, None), query)
+        model = self._model
+        if model is None or not model.loaded:
+            return page_of([], query)
+        return page_of([view.task(model, record) for record in model.tasks.newest_first()], query)
 
     def close(self) -> None:
         """Release the database."""
         self._database.close()
 
+    # -- within --------------------------------------------------------------------------------
+
     def _update(self, now: float) -> None:
         path = str(self._config.database)
         try:
-            if not self._database.changed() and self._reading is not None:
-                self._source = Source(state="ok", as_of=now, path=path)
-                return
-            self._database.open()
-            try:
-                self._reading = plain.read(self._database, self._times)
-            finally:
-                self._database.close()
-            self._source = Source(state="ok", as_of=now, path=path)
+            changed = self._database.changed()
+            model = self._current_model(now)
+            if changed:
+                model.tail.note_change()
+            if changed or not model.loaded or not model.tail.settled:
+                self._read(model, now)
+            state: SourceState = "ok" if self._model is not None and self._model.loaded else "loading"
+            self._source = Source(state=state, as_of=now, path=path)
         except DatabaseMissingError:
             self._database.forget()
-            self._reading = None
+            self._model = None
             self._source = Source(
                 state="missing",
                 path=path,
@@ -110,6 +126,7 @@ class AmigaCollector:
                 ),
             )
         except DatabaseError as error:
+            # The last good numbers stay; their age and the reason are told.
             self._database.forget()
             self._source = Source(
                 state="error",
@@ -119,169 +136,76 @@ class AmigaCollector:
                 hint="it must be readable for the user that runs this server, and be an SQLite database",
             )
 
-    def _hooks(self, now: float) -> Source:
-        path = self._config.sessions
-        if not path.is_dir():
+    def _current_model(self, now: float) -> Model:
+        generation = self._database.generation
+        if self._model is None or generation != self._generation:
+            if self._model is not None:
+                self._replaced_at = now
+            self._model = Model(self._config, self._times, self._hooks)
+            self._generation = generation
+            self._windows.clear()
+        return self._model
+
+    def _read(self, model: Model, now: float) -> None:
+        self._database.open()
+        try:
+            if not model.read(self._database, now):
+                logger.info("AMIGA's database no longer has the rows it had; reading it anew")
+                self._replaced_at = now
+                self._model = model = Model(self._config, self._times, self._hooks)
+                self._windows.clear()
+                model.read(self._database, now)
+        finally:
+            self._database.close()
+
+    def _read_processes(self, model: Model, now: float) -> None:
+        if 0 <= now - self._processes_read < PROCESSES_EVERY_S:
+            return
+        self._processes_read = now
+        running = [
+            (record.task_id, record.pid, record.updated_at)
+            for record in model.tasks.at_work.values()
+            if record.status == "running" and record.pid is not None
+        ]
+        self._task_processes = self._processes.tasks(sorted(running))
+        model.set_dead_tasks(one.task_id for one in self._task_processes if not one.alive)
+
+    def _window(self, model: Model, now: float, hours: int) -> AmigaWindow:
+        # A state that the clock alone changes (a session falls idle) is looked at once a minute.
+        made_of = (model.revision, int(now // 60))
+        known = self._windows.get(hours)
+        if known is not None and known[0] == made_of:
+            return known[1]
+        made = view.window(model, now, hours)
+        if len(self._windows) > 64:  # noqa: PLR2004 - windows in use are 16 at most
+            self._windows.clear()
+        self._windows[hours] = (made_of, made)
+        return made
+
+    def _hooks_source(self, now: float) -> Source:
+        path = str(self._config.sessions)
+        if self._hooks.state == "missing":
             return Source(
                 state="missing",
-                path=str(path),
+                path=path,
                 hint="no hook has written here yet; AMIGA's hooks log below the directory they run in",
             )
-        return Source(state="ok", as_of=now, path=str(path))
+        if self._hooks.state == "error":
+            return Source(state="error", path=path, error=one_line(self._hooks.error, 200))
+        return Source(state="loading" if self._hooks.state == "loading" else "ok", as_of=now, path=path)
 
-    def _transcripts(self) -> Source:
-        path = self._config.transcripts
-        if path is None:
+    def _transcripts(self, now: float) -> Source:
+        root = self._config.transcripts
+        if root is None:
             return Source(
                 state="missing",
                 hint="set `amiga.transcripts` to Claude Code's projects directory to count all tokens",
             )
-        return Source(state="missing", path=str(path))
-
-
-def _rate(completed: int, failed: int) -> float | None:
-    return round(100 * completed / (completed + failed), 1) if completed + failed else None
-
-
-def _totals(tasks: list[plain.TaskRow]) -> TaskTotals:
-    counts = Counter(task.status for task in tasks)
-    known = {name: counts[name] for name in KNOWN}
-    return TaskTotals(
-        total=len(tasks),
-        **known,
-        other=len(tasks) - sum(known.values()),
-        success_rate=_rate(counts["completed"], counts["failed"]),
-    )
-
-
-def _tasks(reading: plain.Reading, most: int | None = MAX_TASKS) -> list[Task]:
-    shown = sorted(reading.tasks, key=lambda t: (t.status not in ACTIVE, -(t.created_at or 0), t.task_id))
-    shown = shown[:most]
-    wanted = {task.task_id for task in shown}
-    calls: Counter[str] = Counter()
-    failures: Counter[str] = Counter()
-    current: dict[str, CurrentTool] = {}
-    for call in reading.calls:
-        if call.owner in wanted:
-            calls[call.owner] += 1
-            failures[call.owner] += call.ok is False
-            if call.ended is None and call.started is not None:
-                known = current.get(call.owner)
-                if known is None or call.started > known.since:
-                    current[call.owner] = CurrentTool(name=one_line(call.tool, 80), since=call.started)
-    return [
-        Task(
-            task_id=task.task_id,
-            status=task.status,
-            description=task.description,
-            agent_type=task.agent_type,
-            phase=task.phase,
-            model=task.model,
-            created_at=task.created_at,
-            updated_at=task.updated_at,
-            ended_at=task.ended_at,
-            current_tool=current.get(task.task_id) if task.status == "running" else None,
-            tool_calls=calls[task.task_id],
-            tool_errors=failures[task.task_id],
-            error_class=task_error_class(task.error),
-        )
-        for task in shown
-    ]
-
-
-def _activity(reading: plain.Reading) -> list[Activity]:
-    items = [
-        Activity(
-            timestamp=call.ended,
-            kind="tool",
-            description=one_line(f"{call.tool} {'completed' if call.ok else 'failed'}", 120),
-            task_id=one_line(call.owner, 40),
-            status="ok" if call.ok else "failed",
-        )
-        for call in sorted((c for c in reading.calls if c.ended is not None), key=lambda c: -(c.ended or 0))[
-            :MAX_ACTIVITY
-        ]
-        if call.ended is not None
-    ]
-    for task in reading.tasks:
-        when = task.ended_at or task.created_at
-        if when is not None:
-            items.append(
-                Activity(
-                    timestamp=when,
-                    kind="task",
-                    description=one_line(f"{task.status}: {task.description}", 120),
-                    task_id=task.task_id,
-                    status=task.status,
-                )
-            )
-    return sorted(items, key=lambda a: -a.timestamp)[:MAX_ACTIVITY]
-
-
-def _window(reading: plain.Reading, now: float, hours: int) -> AmigaWindow:
-    start = (now - hours * 3600) // 60 * 60
-    tasks = Counter(t.status for t in reading.tasks if t.ended_at is not None and t.ended_at >= start)
-    ended_ids = {t.task_id for t in reading.tasks if t.status not in ACTIVE}
-    calls = [c for c in reading.calls if (c.ended or c.started or 0) >= start]
-    open_calls = [c for c in calls if c.ended is None]
-    orphaned = sum(c.owner in ended_ids for c in open_calls)
-    by_type = Counter(one_line(c.tool, 80) for c in calls)
-    failed = Counter(one_line(c.tool, 80) for c in calls if c.ok is False)
-    errors: dict[str, list[float]] = {}
-    for task in reading.tasks:
-        name = task_error_class(task.error) if task.status == "failed" else None
-        if name and task.ended_at is not None and task.ended_at >= start:
-            errors.setdefault(name, []).append(task.ended_at)
-    return AmigaWindow(
-        tasks=TaskWindow(
-            created=sum(t.created_at is not None and t.created_at >= start for t in reading.tasks),
-            completed=tasks["completed"],
-            failed=tasks["failed"],
-            stopped=tasks["stopped"],
-            success_rate=_rate(tasks["completed"], tasks["failed"]),
-        ),
-        tools=Tools(
-            total_calls=len(calls),
-            raw_rows=sum(when >= start for _, when in reading.rows),
-            running=len(open_calls) - orphaned,
-            failed=sum(failed.values()),
-            orphaned=orphaned,
-            by_type=dict(by_type.most_common()),
-            errors=dict(failed.most_common()),
-        ),
-        sessions=_sessions(reading, calls, start, now),
-        errors=[
-            ErrorClass(error_class=name, count=len(at), first=min(at), last=max(at))
-            for name, at in sorted(errors.items(), key=lambda item: -len(item[1]))
-        ],
-    )
-
-
-def _sessions(reading: plain.Reading, calls: list[plain.Call], start: float, now: float) -> Sessions:
-    last: dict[str, float] = {}
-    for owner, when in reading.rows:
-        if when >= start:
-            last[owner] = max(last.get(owner, 0.0), when)
-    counts = Counter(c.owner for c in calls)
-    failures = Counter(c.owner for c in calls if c.ok is False)
-    task_ids = {task.task_id for task in reading.tasks}
-    newest = sorted(last, key=lambda owner: -last[owner])[:MAX_SESSIONS]
-    rows = [
-        Session(
-            session_id=one_line(owner, 60),
-            task_id=owner if owner in task_ids else None,
-            kind="task" if owner in task_ids else "cli",
-            last_activity=last[owner],
-            tools=counts[owner],
-            errors=failures[owner],
-        )
-        for owner in newest
-    ]
-    by_type = Counter(one_line(c.tool, 80) for c in calls)
-    return Sessions(
-        total_sessions=len(last),
-        total_tools=len(calls),
-        tools_by_type=dict(by_type.most_common()),
-        active=[row for row in rows if now - (row.last_activity or 0) <= ACTIVE_SESSION_S],
-        recent=rows,
-    )
+        known = None if self._model is None else self._model.transcripts
+        state = "loading" if known is None else known.state
+        if state == "missing":
+            return Source(state="missing", path=str(root), hint="`amiga.transcripts` names no directory")
+        if state == "error":
+            error = one_line(known.error if known else "", 200)
+            return Source(state="error", path=str(root), error=error)
+        return Source(state="ok" if state == "ok" else "loading", as_of=now, path=str(root))

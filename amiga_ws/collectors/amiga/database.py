@@ -108,7 +108,6 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             raise DatabaseError(f"cannot be opened: {error}") from error
         self._connection = connection
-        connection.text_factory = _text
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """All rows of a short read; its transaction has ended when this returns. Raises DatabaseError."""
@@ -117,8 +116,14 @@ class Database:
         try:
             # fetchall() steps to the end, which resets the statement and so ends the autocommit read.
             return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "UTF-8" not in str(error) or self._connection.text_factory is _text:
+                raise DatabaseError(f"cannot be read: {error}") from error
         except (sqlite3.Error, OverflowError) as error:
             raise DatabaseError(f"cannot be read: {error}") from error
+        # Text that is not UTF-8 must not make a whole table unreadable; decoding it here takes twice as long.
+        self._connection.text_factory = _text
+        return self.query(sql, parameters)
 
     def columns(self, table: str) -> frozenset[str]:
         """Column names of a table, empty if there is none. Schema versions are not to be trusted for this."""
@@ -165,5 +170,4 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def _text(raw: bytes) -> str:
-    # Text that is not UTF-8 must not make a whole table unreadable.
     return raw.decode("utf-8", "replace")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from amiga_ws.collectors.amiga.prices import DEFAULT_PRICES, Price
+
 
 @dataclass(frozen=True, kw_only=True)
 class AmigaConfig:
     """One AMIGA installation.
 
-    `timezone` names the zone of its naive times (None: this host's). `private_dir` is a directory of ours
-    for copies of a database that cannot be read in place without leaving files beside it.
+    `timezone` names the zone of its naive times and of its days (None: this host's). `private_dir` is a
+    directory of ours for copies of a database that cannot be read in place without leaving files beside it.
+    `transcripts` is Claude Code's projects directory. `budget` is money per calendar month, `currency` the
+    one of `prices` and `budget`.
     """
 
     root: Path
@@ -21,3 +25,6 @@ class AmigaConfig:
     timezone: str | None = None
     hide_parameters: bool = False
     transcripts: Path | None = None
+    prices: tuple[Price, ...] = DEFAULT_PRICES
+    currency: str = "USD"
+    budget: float | None = None

@@ -26,9 +26,12 @@ _HARMLESS = re.compile(
     r"(?:max_|input_|output_|total_|cache_\w*)?tokens(?:_\w+)?|author(?:s|ed)?|pass(?:ed)?", re.IGNORECASE
 )
 
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+# (words of which one is in the lower-case text where the pattern can match, pattern, replacement): looking
+# for a word is 20 times faster than for a pattern, and most texts have none.
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     # Private keys, also when the text was cut before their end.
     (
+        ("-----begin",),
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
             re.DOTALL,
@@ -37,23 +40,46 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # user:password@ in a URL
     (
+        ("://",),
         re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"]{0,200}:)[^\s/@'\"]{1,400}@", re.IGNORECASE),
         rf"\1{MASK}@",
     ),
     # scheme://token@host
-    (re.compile(r"\b(https?://)[^\s/:@'\"]{12,400}@", re.IGNORECASE), rf"\1{MASK}@"),
+    (("://",), re.compile(r"\b(https?://)[^\s/:@'\"]{12,400}@", re.IGNORECASE), rf"\1{MASK}@"),
     # Authorization headers and bearer words
     (
+        ("authorization",),
         re.compile(
             r"\b(authorization\s*[:=]\s*)(?:(?:bearer|basic|token|digest)\s+)?[^\s'\",;]+", re.IGNORECASE
         ),
         rf"\1{MASK}",
     ),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (
+        ("bearer", "basic"),
+        re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
+        rf"\1 {MASK}",
+    ),
     # JSON Web Tokens
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
+    (("eyj",), re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
     # Keys known by their prefix
     (
+        (
+            "sk",
+            "pk",
+            "rk",
+            "gh",
+            "glpat",
+            "xox",
+            "akia",
+            "asia",
+            "aiza",
+            "npm_",
+            "pypi-",
+            "hf_",
+            "ya29",
+            "sg.",
+            ":aa",
+        ),
         re.compile(
             r"\b(?:sk|pk|rk)[-_](?:ant[-_]|live[-_]|test[-_]|proj[-_]|or[-_])?[A-Za-z0-9_-]{12,}"
             r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
@@ -82,9 +108,13 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\
 
 def redact(text: str) -> str:
     """`text` (its first 20,000 characters) with everything that looks like a credential masked."""
-    text = _CONTROL.sub("", text[:SCAN_LIMIT])
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    text = text[:SCAN_LIMIT]
+    if not text.isprintable():
+        text = _CONTROL.sub("", text)
+    lower = text.lower()
+    for words, pattern, replacement in _PATTERNS:
+        if any(word in lower for word in words):
+            text = pattern.sub(replacement, text)
     if _NAME_HINT.search(text):
         for pattern in _NAMED:
             text = pattern.sub(_mask_named, text)

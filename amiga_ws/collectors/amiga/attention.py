@@ -1,0 +1,225 @@
+"""What needs the owner: each item with its evidence and since when.
+
+The texts hold no clock reading, so that an item stays equal as long as nothing new is known.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from amiga_ws.collectors.amiga.model import Model
+from amiga_ws.collectors.amiga.processes import Processes
+from amiga_ws.collectors.amiga.redact import one_line
+from amiga_ws.collectors.amiga.tasks import TaskRecord
+from amiga_ws.snapshot import AmigaProcess, Attention
+
+MINUTE_S = 60.0
+STUCK_WARN_S, STUCK_CRIT_S = 5 * MINUTE_S, 15 * MINUTE_S
+KILL_S = 30 * MINUTE_S  # AMIGA ends a task this long after its row last moved
+KILL_WARN_S, KILL_CRIT_S = 20 * MINUTE_S, 27 * MINUTE_S
+PENDING_S = 10 * MINUTE_S
+WORKERS = 3
+BURST_S, BURST_WARN, BURST_CRIT = 10 * MINUTE_S, 3, 6
+BURST_SHOWN_S = 3600.0
+LOOP_CRIT = 10
+SILENT_S = 120.0  # hook lines this much newer than the newest row
+AHEAD_S = 5 * MINUTE_S
+REPLACED_SHOWN_S = 3600.0
+GB = 1_000_000_000
+DISK_WARN, DISK_CRIT = 15 * GB, 10 * GB  # AMIGA's own thresholds
+SLOW_EVERY_S = 60.0
+MAX_ITEMS = 40
+OTHER_DATABASES = ("telegram_bot/data/agentlab.db", "agentlab.db", "data/amiga.db")
+
+
+class Surroundings:
+    """What lies around the database, looked at once a minute."""
+
+    def __init__(self, root: Path, database: Path) -> None:
+        self._root = root
+        self._database = database
+        self._looked = float("-inf")
+        self.second: list[tuple[str, float]] = []  # (path, mtime) of other databases
+        self.free: int | None = None  # bytes, on the database's file system
+
+    def look(self, now: float) -> bool:
+        """True if it was time to look."""
+        if 0 <= now - self._looked < SLOW_EVERY_S:
+            return False
+        self._looked = now
+        self.second = list(self._find_second())
+        try:
+            self.free = shutil.disk_usage(self._database.parent).free
+        except OSError:
+            self.free = None
+        return True
+
+    def _find_second(self) -> Iterator[tuple[str, float]]:
+        try:
+            own = self._database.stat()
+        except OSError:
+            return
+        for name in OTHER_DATABASES:
+            path = self._root / name
+            try:
+                found = path.stat()
+            except OSError:
+                continue
+            if not os.path.samestat(own, found) and found.st_size:
+                yield str(path), found.st_mtime
+
+
+def attention(
+    model: Model,
+    now: float,
+    processes: Processes,
+    server: AmigaProcess | None,
+    around: Surroundings,
+    replaced_at: float | None,
+) -> list[Attention]:
+    """All items, critical ones first, at most 40."""
+    items: list[Attention] = []
+    for record in model.tasks.at_work.values():
+        if record.status == "running":
+            items += _of_running(model, record, now)
+    items += _pending(model, now, server)
+    items += _burst(model, now)
+    items += _loops(model)
+    items += _data(model, now, replaced_at)
+    items += _host(processes, server, around)
+    items.sort(key=lambda item: (item.severity != "crit", item.since or 0.0, item.kind, item.subject))
+    return items[:MAX_ITEMS]
+
+
+def _item(kind: str, subject: str, since: float | None, evidence: str, *, crit: bool = False) -> Attention:
+    return Attention(
+        kind=kind,
+        severity="crit" if crit else "warn",
+        subject=one_line(subject, 80),
+        since=since,
+        evidence=one_line(evidence, 240),
+    )
+
+
+def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attention]:
+    task_id = record.task_id
+    if task_id in model.dead_tasks:
+        yield _item(
+            "dead_process",
+            task_id,
+            record.updated_at,
+            f"runs by AMIGA's books, but there is no process {record.pid} of it on this host",
+            crit=True,
+        )
+        return
+    sign = model.last_sign(record)
+    if sign is not None and now - sign >= STUCK_WARN_S:
+        open_calls = [start for key in model.owners_of(task_id) for start in _open_of(model, key)]
+        tool = max(open_calls)[1] if open_calls else None
+        evidence = f"no event since then; {tool} has not ended" if tool else "no event since then"
+        yield _item("stuck", task_id, sign, evidence, crit=now - sign >= STUCK_CRIT_S)
+    updated = record.updated_at
+    if updated is not None and now - updated >= KILL_WARN_S:
+        busy = sign is not None and now - sign < STUCK_WARN_S
+        yield _item(
+            "near_kill",
+            task_id,
+            updated,
+            "AMIGA ends a task 30 min after its row last moved"
+            + ("; this one's tools still run, which does not move it" if busy else ""),
+            crit=now - updated >= KILL_CRIT_S,
+        )
+
+
+def _open_of(model: Model, key: str) -> list[tuple[float, str]]:
+    owner = model.calls.owners.get(key)
+    return [(start, model.calls.tools[tool]) for start, tool in owner.open] if owner else []
+
+
+def _pending(model: Model, now: float, server: AmigaProcess | None) -> Iterator[Attention]:
+    work = model.tasks.at_work.values()
+    busy = sum(record.status == "running" for record in work) >= WORKERS
+    waiting = [
+        record
+        for record in work
+        if record.status == "pending"
+        and record.created_at is not None
+        and now - record.created_at >= (KILL_S if busy else PENDING_S)
+    ]
+    if not waiting:
+        return
+    since = min(record.created_at or 0.0 for record in waiting)
+    subject = waiting[0].task_id if len(waiting) == 1 else f"{len(waiting)} tasks"
+    begun = server.since if server is not None and server.alive else None
+    lost = sum(begun is not None and (record.created_at or 0.0) < begun for record in waiting)
+    evidence = "no worker took it up" if len(waiting) == 1 else "no worker took them up"
+    if lost:
+        evidence += f"; {lost} queued before AMIGA's server started, whose queue is only in memory"
+    yield _item("pending", subject, since, evidence, crit=bool(lost))
+
+
+def _burst(model: Model, now: float) -> Iterator[Attention]:
+    times = model.tasks.last_failures(BURST_CRIT * 2)
+    if len(times) < BURST_WARN or now - times[-1] > BURST_SHOWN_S:
+        return
+    burst = [when for when in times if times[-1] - when <= BURST_S]
+    if len(burst) >= BURST_WARN:
+        classes = model.tasks.failures(burst[0])
+        named = ", ".join(f"{count} x {name}" for name, (count, _, _) in sorted(classes.items()))
+        yield _item(
+            "failure_burst",
+            f"{len(burst)} tasks",
+            burst[0],
+            f"failed within 10 min: {named}",
+            crit=len(burst) >= BURST_CRIT,
+        )
+
+
+def _loops(model: Model) -> Iterator[Attention]:
+    for key, (tool, calls, since) in model.loops.found.items():
+        record = model.task_of(key)
+        evidence = f"{tool} with the same arguments {calls} times in a row"
+        yield _item("loop", record.task_id if record else key, since, evidence, crit=calls >= LOOP_CRIT)
+
+
+def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Attention]:
+    newest = model.hooks.newest
+    latest = model.calls.latest_row
+    if newest is not None and newest - latest > SILENT_S and now - newest < BURST_SHOWN_S:
+        yield _item(
+            "hooks_without_rows",
+            "hooks",
+            latest or None,
+            "the hook logs grow but tool_usage does not: the hooks do not find AMIGA's code or its database",
+            crit=True,
+        )
+    if latest - now > AHEAD_S:
+        yield _item(
+            "clock",
+            "database",
+            None,
+            "its newest rows lie in the future: set amiga.timezone, or one of the clocks is wrong",
+        )
+    if replaced_at is not None and now - replaced_at < REPLACED_SHOWN_S:
+        yield _item(
+            "replaced", "database", replaced_at, "another database file took its place; counts began anew"
+        )
+
+
+def _host(processes: Processes, server: AmigaProcess | None, around: Surroundings) -> Iterator[Attention]:
+    if server is not None and not server.alive:
+        yield _item(
+            "server_gone", "AMIGA", server.since, f"its server process {server.pid} has ended", crit=True
+        )
+    if processes.server_count > 1:
+        evidence = f"{processes.server_count} AMIGA servers run on this host"
+        yield _item("two_servers", "AMIGA", None, evidence, crit=True)
+    for path, mtime in around.second:
+        yield _item("second_database", path, mtime, "another AMIGA database that is not the one shown here")
+    if around.free is not None and around.free < DISK_WARN:
+        shown = around.free // GB + 1
+        crit = around.free < DISK_CRIT
+        yield _item("disk", "disk", None, f"less than {shown} GB free where AMIGA keeps its data", crit=crit)

@@ -1,0 +1,345 @@
+"""All tool calls of the last week in memory: fed row by row, asked for any window.
+
+What a row costs does not depend on how many came before it. `groups.py` has the rule of counting.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from amiga_ws.collectors.amiga.errors import suspect
+from amiga_ws.collectors.amiga.groups import Group
+from amiga_ws.collectors.amiga.redact import one_line
+from amiga_ws.collectors.amiga.windows import MINUTE_S, Buckets, Histograms
+
+MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
+OTHER_TOOLS = "(other tools)"
+MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
+RECHECK_IDS = 32  # open rows of a group that may have been completed: AMIGA completes the newest
+MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
+RECHECK_LIMIT = 300  # rows looked at again per reading
+
+OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
+KINDS = 8
+CATEGORIES = (
+    "permission_error",
+    "file_not_found",
+    "timeout",
+    "syntax_error",
+    "network_error",
+    "git_error",
+    "validation_error",
+    "resource_error",
+    "command_not_found",
+    "unknown_error",
+)
+UNRECORDED = "unrecorded"  # the status row says failed and no tool_usage row says why
+_CATEGORY_KEYS = {name: index for index, name in enumerate(CATEGORIES)}
+_ERROR_KEYS = 32  # per tool: category x 2 + suspect
+
+
+class Owner:
+    """A task or session: whatever tool_usage.task_id says."""
+
+    __slots__ = ("calls", "errors", "first", "groups", "key", "last", "open", "settled")
+
+    def __init__(self, key: str, when: float) -> None:
+        self.key = key
+        self.first = when
+        self.last = when
+        self.groups: dict[int, Group] = {}  # by tool
+        self.calls = 0  # ended ones
+        self.errors = 0
+        self.open: list[tuple[float, int]] = []  # (start, tool) of calls without an end
+        self.settled: list[tuple[int, int]] | None = None  # (minute, tool) counted as orphaned
+
+
+@dataclass
+class CallWindow:
+    """Counts of one window by tool name; `running` is not in it, for it does not depend on the window."""
+
+    ok: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    orphaned: dict[str, int] = field(default_factory=dict)
+    raw_rows: int = 0
+    estimated: int = 0
+    categories: dict[str, dict[str, int]] = field(default_factory=dict)
+    suspect: int = 0
+    durations: dict[str, int] = field(default_factory=dict)  # packed, see windows.percentiles
+    owners: int = 0
+
+
+class Calls:
+    """The model. `row`, `end` and `flip` feed it, `flush` brings the counts up to date."""
+
+    def __init__(self) -> None:
+        self.owners: OrderedDict[str, Owner] = OrderedDict()  # in the order of their last sign of life
+        self.tools: list[str] = []
+        self.latest_row = 0.0  # time of the newest tool_usage row
+        self.live: dict[str, Owner] = {}  # with open calls, not known to have ended
+        self._settled: dict[str, Owner] = {}  # with open calls that are orphaned
+        self._tool_ids: dict[str, int] = {}
+        self._counts = Buckets()
+        self._errors = Buckets()
+        self._durations = Histograms()
+        self._presence = Buckets()  # owners by the minute of their last sign of life
+        self._dirty: dict[str, Owner] = {}
+        self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
+
+    # -- feeding -------------------------------------------------------------------------------
+
+    def row(
+        self,
+        row_id: int,
+        when: float,
+        key: str,
+        tool_name: str,
+        success: object,
+        error: str | None,
+        category: str | None,
+    ) -> None:
+        """A new tool_usage row."""
+        owner = self._owner(key, when)
+        tool = self._tool(tool_name)
+        group = owner.groups.get(tool)
+        if group is None:
+            group = owner.groups[tool] = Group()
+        self._counts.add(int(when // MINUTE_S), tool * KINDS + RAW)
+        self.latest_row = max(self.latest_row, when)
+        self._dirty[key] = owner
+        if success is None:
+            group.add_open(when, row_id)
+            group.note_start(when, is_open=True)
+            return
+        group.add_finished(when, bool(success))
+        if group.note_start(when, is_open=False) and not success:
+            self._failure(group, tool, error, category)
+
+    def end(self, when: float, key: str, tool_name: str, *, ok: bool) -> None:
+        """A new `tool_call` row of agent_status: a call has ended."""
+        owner = self._owner(key, when)
+        tool = self._tool(tool_name)
+        group = owner.groups.get(tool)
+        if group is None:
+            group = owner.groups[tool] = Group()
+        minute = int(when // MINUTE_S)
+        if group.ended == 0:
+            self._take_back(owner, group, tool)
+            group.done = None
+        group.ended += 1
+        owner.calls += 1
+        self._counts.add(minute, tool * KINDS + (OK if ok else FAILED))
+        started = group.match_end(when)
+        if started is not None:
+            self._durations.add(minute, tool, when - started)
+        if not ok:
+            owner.errors += 1
+            if group.failures:
+                self._errors.add(minute, group.failures.pop(0))
+            else:
+                group.unexplained = [*(group.unexplained or []), minute][-MAX_UNMATCHED:]
+        self._dirty[key] = owner
+        self._touched.add((key, tool))
+
+    def flip(
+        self, key: str, tool: int, row_id: int, success: object, reason: tuple[str | None, str | None]
+    ) -> None:
+        """An open row was completed in place; `reason` is its (error, category)."""
+        owner = self.owners.get(key)
+        group = owner.groups.get(tool) if owner is not None else None
+        when = group.close_open(row_id) if group is not None else None
+        if owner is None or group is None or when is None:
+            return
+        group.add_finished(when, bool(success))
+        if not success:
+            self._failure(group, tool, *reason)
+        self._dirty[key] = owner
+
+    def to_recheck(self) -> dict[int, tuple[str, int]]:
+        """Ids of open rows that may have been completed by now, each with its owner and tool."""
+        wanted: dict[int, tuple[str, int]] = {}
+        touched, self._touched = self._touched, set()
+        hot = list(touched)
+        hot += [(key, tool) for key, owner in self.live.items() for tool in {one for _, one in owner.open}]
+        hot += [
+            (key, tool) for key, owner in self._newest_settled() for tool in {one for _, one in owner.open}
+        ]
+        for key, tool in hot:
+            owner = self.owners.get(key)
+            group = owner.groups.get(tool) if owner is not None else None
+            if group is not None:
+                for row_id in group.open_ids[-RECHECK_IDS:]:
+                    wanted[row_id] = (key, tool)
+            if len(wanted) >= RECHECK_LIMIT:
+                self._touched |= touched  # the rest next time
+                break
+        return wanted
+
+    def flush(self) -> None:
+        """Work out what is open wherever something came in."""
+        dirty, self._dirty = self._dirty, {}
+        for key, owner in dirty.items():
+            self._unsettle(owner)
+            opened: list[tuple[float, int]] = []
+            for tool, group in owner.groups.items():
+                if group.ended == 0 and group.done:
+                    self._take_back(owner, group, tool)
+                    self._estimate(owner, group, tool)
+                if group.open_times:
+                    opened += [(start, tool) for start in group.open_starts()]
+            owner.open = opened
+            if opened:
+                self.live[key] = owner
+            else:
+                self.live.pop(key, None)
+
+    def settle(self, has_ended: Callable[[Owner], bool]) -> bool:
+        """Count the open calls of whoever has ended as orphaned; True if that changed anything."""
+        gone = [owner for owner in self.live.values() if has_ended(owner)]
+        for owner in gone:
+            del self.live[owner.key]
+            self._settled[owner.key] = owner
+            owner.settled = [(int(start // MINUTE_S), tool) for start, tool in owner.open]
+            for minute, tool in owner.settled:
+                self._counts.add(minute, tool * KINDS + ORPHANED)
+        return bool(gone)
+
+    def reconsider(self, keys: Iterable[str]) -> None:
+        """These tasks changed: whether their open calls are orphaned must be judged anew."""
+        for key in keys:
+            owner = self.owners.get(key)
+            if owner is not None and owner.settled is not None:
+                self._unsettle(owner)
+                self.live[key] = owner
+
+    def prune(self, now: float, keep_s: float) -> None:
+        """Forget what no window reaches any more; call it now and then."""
+        minute = int(now // MINUTE_S)
+        for series in (self._counts, self._errors, self._durations, self._presence):
+            series.prune(minute)
+        for key in [key for key, owner in self.owners.items() if owner.last < now - keep_s]:
+            self._forget(key)
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def running(self) -> dict[str, int]:
+        """Open calls by tool whose task or session has not ended."""
+        counts: dict[str, int] = {}
+        for owner in self.live.values():
+            for _, tool in owner.open:
+                name = self.tools[tool]
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def window(self, minute: int) -> CallWindow:
+        """Everything since an epoch minute."""
+        found = CallWindow()
+        by_kind = {OK: found.ok, FAILED: found.failed, ORPHANED: found.orphaned}
+        for key, count in self._counts.since(minute).items():
+            tool, kind = divmod(key, KINDS)
+            if kind == RAW:
+                found.raw_rows += count
+            elif kind == ESTIMATED:
+                found.estimated += count
+            elif count:
+                by_kind[kind][self.tools[tool]] = count
+        for key, count in self._errors.since(minute).items():
+            tool, rest = divmod(key, _ERROR_KEYS)
+            category, is_suspect = divmod(rest, 2)
+            by_category = found.categories.setdefault(self.tools[tool], {})
+            name = CATEGORIES[category]
+            by_category[name] = by_category.get(name, 0) + count
+            found.suspect += count * is_suspect
+        found.durations = {self.tools[tool]: packed for tool, packed in self._durations.since(minute).items()}
+        found.owners = self._presence.since(minute).get(0, 0)
+        return found
+
+    def newest_owners(self, limit: int) -> list[Owner]:
+        """The `limit` owners with the newest sign of life, newest first."""
+        latest: list[Owner] = []
+        for owner in reversed(self.owners.values()):
+            latest.append(owner)
+            # Rows come nearly in the order of their times; looking at a few more mends the rest.
+            if len(latest) >= limit * 3:
+                break
+        return sorted(latest, key=lambda owner: (-owner.last, owner.key))[:limit]
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _owner(self, key: str, when: float) -> Owner:
+        owner = self.owners.get(key)
+        if owner is None:
+            owner = self.owners[key] = Owner(key, when)
+            self._presence.add(int(when // MINUTE_S), 0)
+            if len(self.owners) > MAX_OWNERS:
+                self._forget(next(iter(self.owners)))
+            return owner
+        self.owners.move_to_end(key)
+        if when > owner.last:
+            before, after = int(owner.last // MINUTE_S), int(when // MINUTE_S)
+            if before != after:
+                self._presence.add(before, 0, -1)
+                self._presence.add(after, 0)
+            owner.last = when
+        return owner
+
+    def _tool(self, name: str) -> int:
+        tool = self._tool_ids.get(name)
+        if tool is not None:
+            return tool
+        shown = one_line(name, 80) or "unknown"
+        if len(self.tools) >= MAX_TOOLS:
+            shown = OTHER_TOOLS
+        if shown in self.tools:
+            tool = self.tools.index(shown)
+        else:
+            tool = len(self.tools)
+            self.tools.append(shown)
+        if len(self._tool_ids) < 2 * MAX_TOOLS:
+            self._tool_ids[name] = tool
+        return tool
+
+    def _failure(self, group: Group, tool: int, error: str | None, category: str | None) -> None:
+        index = _CATEGORY_KEYS.get(category or "", _CATEGORY_KEYS["unknown_error"])
+        key = tool * _ERROR_KEYS + index * 2 + suspect(self.tools[tool], error, category)
+        if group.unexplained:
+            self._errors.add(group.unexplained.pop(0), key)
+        else:
+            group.failures = [*(group.failures or []), key][-MAX_UNMATCHED:]
+
+    def _estimate(self, owner: Owner, group: Group, tool: int) -> None:
+        group.estimates = [(int(one.time // MINUTE_S), one.ok) for one in group.estimate(group.clusters())[0]]
+        for minute, ok in group.estimates:
+            self._count_estimate(owner, minute, tool, 1, ok=ok)
+
+    def _take_back(self, owner: Owner, group: Group, tool: int) -> None:
+        for minute, ok in group.estimates or ():
+            self._count_estimate(owner, minute, tool, -1, ok=ok)
+        group.estimates = None
+
+    def _count_estimate(self, owner: Owner, minute: int, tool: int, amount: int, *, ok: bool) -> None:
+        self._counts.add(minute, tool * KINDS + (OK if ok else FAILED), amount)
+        self._counts.add(minute, tool * KINDS + ESTIMATED, amount)
+        owner.calls += amount
+        owner.errors += 0 if ok else amount
+
+    def _unsettle(self, owner: Owner) -> None:
+        for minute, tool in owner.settled or ():
+            self._counts.add(minute, tool * KINDS + ORPHANED, -1)
+        owner.settled = None
+        self._settled.pop(owner.key, None)
+
+    def _newest_settled(self) -> Iterator[tuple[str, Owner]]:
+        """A few whose open calls were given up most recently: they may end after all."""
+        for count, (key, owner) in enumerate(reversed(self._settled.items())):
+            if count >= 8:  # noqa: PLR2004 - a few
+                return
+            yield key, owner
+
+    def _forget(self, key: str) -> None:
+        del self.owners[key]
+        self.live.pop(key, None)
+        self._settled.pop(key, None)
+        self._dirty.pop(key, None)

@@ -1,0 +1,195 @@
+"""Where tokens are recorded, and which record counts when several tell of the same answer.
+
+- Rows of the Task tool in tool_usage: a sub-agent's use. AMIGA may write one twice (the completed row and
+  its report), so one per (task, parameters, tokens) counts, and none at all where Claude Code's own
+  transcript of that session is read.
+- Assistant rows in messages: AMIGA's chat.
+- usage.json of older versions: the same chats again, so a record counts only if no message has its
+  time and tokens.
+- Claude Code's transcripts (transcripts.py), if a directory is configured: everything Claude Code did.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from amiga_ws.collectors.amiga.database import Database
+from amiga_ws.collectors.amiga.ledger import UNKNOWN_MODEL, Answer, Ledger
+from amiga_ws.collectors.amiga.prices import Tokens
+from amiga_ws.collectors.amiga.times import Times
+
+logger = logging.getLogger(__name__)
+
+HORIZON_S = 33 * 86400.0  # the longest sum is 30 days, a budget's month has 31
+AHEAD_S = 86400.0
+CHUNK_ROWS = 4_000
+BACKLOG_IDS = 50_000  # old tool rows looked through per query
+USAGE_LIMIT_BYTES = 16 << 20
+MAX_SEEN = 100_000
+_CACHE = ("cache_creation_tokens", "cache_read_tokens")
+
+
+class Costs:
+    """Feeds the ledger from the database and usage.json."""
+
+    def __init__(self, ledger: Ledger, times: Times, usage_file: Path) -> None:
+        self._ledger = ledger
+        self._times = times
+        self._usage_file = usage_file
+        self._usage_stamp: tuple[int, int] | None = None
+        self._usage: list[Answer] = []  # what is booked from usage.json
+        self._message_sql: str | None = None
+        self._message_id = 0
+        self._messages: set[tuple[int, int, int]] = set()  # what messages told, to know it again
+        self._seen: set[int] = set()  # Task rows booked or waiting
+        self._waiting: list[Answer] = []  # Task rows whose model is still to be found out
+        self._backlog: tuple[int, int] = (0, 0)  # tool rows between these ids are still to be looked through
+        self._backlog_sql: str | None = None
+        self._oldest = 0.0
+
+    def begin(
+        self, database: Database, now: float, columns: Mapping[str, frozenset[str]], before_id: int
+    ) -> None:
+        """`before_id`: rows of tool_usage up to here are not fed by the tail."""
+        self._oldest = now - HORIZON_S
+        since = self._times.text(self._oldest - 86400)[:10]
+        have = columns["messages"]
+        if {"id", "timestamp", "role", "tokens_input", "tokens_output"} <= have:
+            extra = [name if name in have else "NULL" for name in (*_CACHE, "model")]
+            self._message_sql = (
+                f"SELECT id, timestamp, tokens_input, tokens_output, {', '.join(extra)} FROM messages"  # noqa: S608 - names from this module
+                " WHERE id > ? AND role = 'assistant' ORDER BY id LIMIT ?"
+            )
+            first = database.query("SELECT min(id) FROM messages WHERE timestamp >= ?", (since,))[0][0]
+            newest = database.query("SELECT max(id) FROM messages")[0][0]
+            self._message_id = (first - 1) if first is not None else (newest or 0)
+        tools = columns["tool_usage"]
+        if "input_tokens" in tools and before_id:
+            extra = [name if name in tools else "NULL" for name in _CACHE]
+            self._backlog_sql = (
+                f"SELECT timestamp, task_id, input_tokens, output_tokens, {', '.join(extra)},"  # noqa: S608 - names from this module
+                " substr(parameters, 1, 400) FROM tool_usage WHERE id > ? AND id <= ?"
+                " AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)"
+            )
+            first = database.query("SELECT min(id) FROM tool_usage WHERE timestamp >= ?", (since,))[0][0]
+            self._backlog = (first - 1 if first is not None else before_id, before_id)
+
+    def read(self, database: Database, now: float, until: float) -> bool:
+        """What is new in the database; False if there is more to read."""
+        while self._backlog[0] < self._backlog[1]:
+            self._read_backlog(database)
+            if time.monotonic() > until:
+                return False
+        while self._message_sql is not None:
+            rows = database.query(self._message_sql, (self._message_id, CHUNK_ROWS))
+            for row_id, stamp, read_in, out, write, cached, model in rows:
+                self._message_id = row_id
+                self._message(stamp, (read_in, out, write, cached), model, now)
+            if len(rows) < CHUNK_ROWS:
+                break
+            if time.monotonic() > until:
+                return False
+        return True
+
+    def tool_row(self, when: float, owner: str, tokens: Sequence[Any], parameters: object) -> None:
+        """A tool_usage row with tokens; it is booked by `resolve`."""
+        counts = _tokens(*tokens)
+        if counts is None or when < self._oldest:
+            return
+        key = hash((owner, parameters, counts))
+        if key in self._seen:
+            return
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()  # only rows of one call, minutes apart, must be known again
+        self._seen.add(key)
+        self._waiting.append(Answer(when, UNKNOWN_MODEL, counts, owner))
+
+    def resolve(self, model_of: Callable[[str], str | None], covered: Callable[[str], bool]) -> bool:
+        """Book the waiting Task rows: `model_of` an owner, None if unknown; not those that are `covered`.
+
+        True if anything was booked. Call it when tasks, links and transcripts are known.
+        """
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            owner = answer.owner or ""
+            if not covered(owner):
+                model = model_of(owner) or UNKNOWN_MODEL
+                self._ledger.book(Answer(answer.when, model, answer.tokens, owner))
+        return bool(waiting)
+
+    def read_usage(self, now: float) -> bool:
+        """Read usage.json again if it changed; True if it did."""
+        try:
+            found = self._usage_file.stat()
+            stamp = (found.st_mtime_ns, found.st_size)
+            if stamp == self._usage_stamp or found.st_size > USAGE_LIMIT_BYTES:
+                return False
+            content = json.loads(self._usage_file.read_bytes())
+        except FileNotFoundError:
+            if self._usage_stamp is None:
+                return False
+            stamp, content = None, {}
+        except (OSError, ValueError, RecursionError):
+            return False  # being rewritten: next time
+        self._usage_stamp = stamp
+        for answer in self._usage:
+            self._ledger.book(answer, -1)
+        self._usage = list(self._usage_answers(content, now))
+        for answer in self._usage:
+            self._ledger.book(answer)
+        return True
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _read_backlog(self, database: Database) -> None:
+        after, end = self._backlog
+        upto = min(after + BACKLOG_IDS, end)
+        if self._backlog_sql is not None:
+            for stamp, owner, *rest in database.query(self._backlog_sql, (after, upto)):
+                when = self._times.parse(stamp)
+                if when is not None:
+                    self.tool_row(when, str(owner), rest[:4], rest[4])
+        self._backlog = (upto, end)
+
+    def _message(self, stamp: object, values: Sequence[Any], model: object, now: float) -> None:
+        when = self._times.parse(stamp)
+        counts = _tokens(*values)
+        if when is None or counts is None or when < self._oldest:
+            return
+        if len(self._messages) < MAX_SEEN:
+            self._messages.add((round(when), counts.input, counts.output))
+        self._ledger.book(Answer(min(when, now + AHEAD_S), str(model or UNKNOWN_MODEL), counts))
+
+    def _usage_answers(self, content: object, now: float) -> list[Answer]:
+        answers: list[Answer] = []
+        users = content.values() if isinstance(content, dict) else ()
+        for user in users:
+            records = user.get("records") if isinstance(user, dict) else None
+            for record in records if isinstance(records, list) else ():
+                if not isinstance(record, dict):
+                    continue
+                when = self._times.parse(record.get("timestamp"))
+                counts = _tokens(record.get("input_tokens"), record.get("output_tokens"), None, None)
+                if when is None or counts is None or when < self._oldest:
+                    continue
+                if (round(when), counts.input, counts.output) not in self._messages:
+                    model = str(record.get("model") or UNKNOWN_MODEL)
+                    answers.append(Answer(min(when, now + AHEAD_S), model, counts))
+        return answers
+
+
+def _tokens(read_in: object, out: object, write: object, cached: object) -> Tokens | None:
+    """Token counts of a row, None if it has none."""
+    values = [_count(one) for one in (read_in, out, write, cached)]
+    if values[0] is None and values[1] is None:
+        return None
+    return Tokens(values[0] or 0, values[1] or 0, values[2], values[3])
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else None

@@ -1,0 +1,74 @@
+"""The newest things that happened, for the activity list."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from amiga_ws.collectors.amiga.redact import one_line
+from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord
+
+KEEP = 60
+_TRIM_AT = 240
+
+
+class Event(NamedTuple):
+    """`subject` is a task id or session; for a task, `what` is created or ended."""
+
+    time: float
+    order: int
+    subject: str
+    what: str  # created | ended | ok | failed
+    tool: str
+
+
+class Events:
+    """The newest by their own time, whenever they came in."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._floor = float("-inf")  # nothing older can be among the newest
+        self._order = 0
+
+    def tool(self, when: float, subject: str, tool: str, *, ok: bool) -> None:
+        """A call ended."""
+        if when > self._floor:
+            self._add(Event(when, self._order, subject, "ok" if ok else "failed", tool))
+
+    def task(self, record: TaskRecord) -> None:
+        """A task as it is now; what was noted of it before is replaced."""
+        if record.created_at is not None and record.created_at > self._floor:
+            self._add(Event(record.created_at, self._order, record.task_id, "created", ""))
+        if record.ended_at is not None and record.status in ENDED and record.ended_at > self._floor:
+            self._add(Event(record.ended_at, self._order, record.task_id, "ended", ""))
+
+    def newest(self) -> list[Event]:
+        """At most 60, newest first."""
+        self._trim()
+        return self._events
+
+    def _add(self, event: Event) -> None:
+        self._order += 1
+        self._events.append(event)
+        if len(self._events) > _TRIM_AT:
+            self._trim()
+
+    def _trim(self) -> None:
+        latest: dict[tuple[str, str], Event] = {}
+        kept: list[Event] = []
+        for event in self._events:
+            if event.tool:
+                kept.append(event)
+            else:
+                known = latest.get((event.subject, event.what))
+                if known is None or known.order < event.order:
+                    latest[event.subject, event.what] = event
+        kept += latest.values()
+        kept.sort(key=lambda event: (-event.time, -event.order))
+        self._events = kept[:KEEP]
+        if len(kept) > KEEP:
+            self._floor = self._events[-1].time
+
+
+def tool_text(event: Event) -> str:
+    """What the list says of an ended call."""
+    return one_line(f"{event.tool} {'completed' if event.what == 'ok' else 'failed'}", 120)

@@ -1,0 +1,73 @@
+"""The same tool with the same arguments again and again: an agent that goes in circles.
+
+Looked up in the file for who is at work, when something new has come in; arguments are compared, not kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amiga_ws.collectors.amiga.database import Database
+
+if TYPE_CHECKING:
+    from amiga_ws.collectors.amiga.model import Model
+
+LOOP_CALLS = 5
+MAX_OWNERS = 12  # AMIGA runs three tasks at a time
+RECENT_S = 900.0
+_ROWS = 64  # newest rows of a task looked at: 16 calls at up to 4 rows
+
+
+class Loops:
+    """`found` holds (tool, calls, since) by owner."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[str, int, float]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}  # (calls, open calls) of an owner when last looked at
+
+    def look(self, database: Database, model: Model, now: float) -> None:
+        """Bring `found` up to date."""
+        looked: set[str] = set()
+        for owner in model.calls.newest_owners(MAX_OWNERS):
+            record = model.task_of(owner.key)
+            at_work = record is None or record.status == "running"
+            if not at_work or now - owner.last > RECENT_S:
+                continue
+            looked.add(owner.key)
+            state = (owner.calls, len(owner.open))
+            if owner.calls + len(owner.open) < LOOP_CALLS or self._seen.get(owner.key) == state:
+                continue
+            self._seen[owner.key] = state
+            run = self._run(database, owner.key)
+            if run is None or run[1] < LOOP_CALLS:
+                self.found.pop(owner.key, None)
+            else:
+                when = model.tail.parse(run[2])
+                self.found[owner.key] = (run[0], run[1], owner.first if when is None else when)
+        for key in [key for key in self._seen if key not in looked]:
+            del self._seen[key]
+            self.found.pop(key, None)
+
+    @staticmethod
+    def _run(database: Database, key: str) -> tuple[str, int, object] | None:
+        """(tool, calls, timestamp of the first) of the equal calls at the end of an owner's rows."""
+        rows = database.query(
+            "SELECT tool_name, parameters, timestamp, success FROM tool_usage INDEXED BY idx_tool_task"
+            " WHERE task_id = ? ORDER BY id DESC LIMIT ?",
+            (key, _ROWS),
+        )
+        if not rows:
+            return None
+        tool, parameters = rows[0][:2]
+        length = next((i for i, row in enumerate(rows) if row[:2] != (tool, parameters)), len(rows))
+        if parameters is None or length < LOOP_CALLS:
+            return None
+        first = rows[length - 1][2]
+        ended = database.query(
+            "SELECT count(*) FROM (SELECT message, timestamp FROM agent_status WHERE task_id = ?"
+            " AND status = 'tool_call' ORDER BY id DESC LIMIT ?) WHERE message = ? AND timestamp >= ?",
+            (key, _ROWS, f"{tool} completed", first),
+        )[0][0]
+        # Without status rows every equal row may be a call of its own, or a quarter of one.
+        calls = int(ended) or length // 3
+        return str(tool), calls + (rows[0][3] is None and bool(ended)), first

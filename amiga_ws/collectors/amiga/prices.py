@@ -1,0 +1,133 @@
+"""What tokens cost: a dated table per model. A model that is not in it is unpriced, never free.
+
+AMIGA stores an alias ("sonnet") or a full id ("claude-sonnet-4-5-20250929"). An alias means whatever
+model carried it on the day, so its prices are dated; of an id, the version decides.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NANO = 1_000_000_000  # money is summed in whole billionths, so that sums do not depend on their order
+_PER_TOKEN = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """US dollars (or the configured currency) per million tokens from the day `since` on.
+
+    `model` is an alias, matched as a whole, or a version such as `sonnet-4-5`, matched inside an id.
+    """
+
+    model: str
+    since: dt.date
+    input: float
+    output: float
+    cache_write: float
+    cache_read: float
+    cache_write_1h: float | None = None  # None: as cache_write x 1.6, twice the input price as a rule
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The four classes; `cache_write_1h` is the part of `cache_write` that is kept for an hour."""
+
+    input: int = 0
+    output: int = 0
+    cache_write: int | None = None
+    cache_read: int | None = None
+    cache_write_1h: int = 0
+
+    @property
+    def total(self) -> int:
+        """All classes together."""
+        return self.input + self.output + (self.cache_write or 0) + (self.cache_read or 0)
+
+
+def _price(model: str, since: str, *rates: float) -> Price:
+    day = dt.date.fromisoformat(since)
+    read_in, out, write, read = rates
+    return Price(model=model, since=day, input=read_in, output=out, cache_write=write, cache_read=read)
+
+
+# The public list prices as known on 2025-11-24.
+DEFAULT_PRICES: tuple[Price, ...] = (
+    _price("haiku", "2024-11-04", 0.80, 4.0, 1.0, 0.08),
+    _price("haiku", "2025-10-15", 1.0, 5.0, 1.25, 0.10),
+    _price("sonnet", "2024-06-20", 3.0, 15.0, 3.75, 0.30),
+    _price("opus", "2024-03-04", 15.0, 75.0, 18.75, 1.50),
+    _price("opus", "2025-11-24", 5.0, 25.0, 6.25, 0.50),
+    _price("haiku-4-5", "2025-10-15", 1.0, 5.0, 1.25, 0.10),
+    _price("3-5-haiku", "2024-11-04", 0.80, 4.0, 1.0, 0.08),
+    _price("haiku-3-5", "2024-11-04", 0.80, 4.0, 1.0, 0.08),
+    _price("sonnet-4-5", "2025-09-29", 3.0, 15.0, 3.75, 0.30),
+    _price("sonnet-4", "2025-05-22", 3.0, 15.0, 3.75, 0.30),
+    _price("3-7-sonnet", "2025-02-24", 3.0, 15.0, 3.75, 0.30),
+    _price("3-5-sonnet", "2024-06-20", 3.0, 15.0, 3.75, 0.30),
+    _price("opus-4-5", "2025-11-24", 5.0, 25.0, 6.25, 0.50),
+    _price("opus-4-1", "2025-08-05", 15.0, 75.0, 18.75, 1.50),
+    _price("opus-4", "2025-05-22", 15.0, 75.0, 18.75, 1.50),
+    _price("3-opus", "2024-03-04", 15.0, 75.0, 18.75, 1.50),
+)
+_ALIAS = re.compile(r"[a-z]+")
+
+
+class PriceTable:
+    """Finds prices and computes costs."""
+
+    def __init__(self, prices: Iterable[Price] = DEFAULT_PRICES) -> None:
+        self._by_model: dict[str, list[Price]] = {}
+        for price in sorted(prices, key=lambda price: price.since):
+            self._by_model.setdefault(_plain(price.model), []).append(price)
+        self._known: dict[str, list[Price]] = {}  # by a model's name as it was met
+
+    @property
+    def dated(self) -> str | None:
+        """The newest date in the table, ISO."""
+        days = [prices[-1].since for prices in self._by_model.values()]
+        return max(days).isoformat() if days else None
+
+    def cost(self, model: str, day: dt.date, tokens: Tokens) -> int | None:
+        """Billionths of the currency for one answer, None if the model has no price on that day."""
+        price = self._price_on(model, day)
+        if price is None:
+            return None
+        write, hour = tokens.cache_write or 0, min(tokens.cache_write_1h, tokens.cache_write or 0)
+        hour_price = price.cache_write * 1.6 if price.cache_write_1h is None else price.cache_write_1h
+        amount = (
+            tokens.input * price.input
+            + tokens.output * price.output
+            + (write - hour) * price.cache_write
+            + hour * hour_price
+            + (tokens.cache_read or 0) * price.cache_read
+        )
+        return round(amount * NANO / _PER_TOKEN)
+
+    def _price_on(self, model: str, day: dt.date) -> Price | None:
+        prices = self._known.get(model)
+        if prices is None:
+            prices = self._find(_plain(model))
+            if len(self._known) < 1000:  # noqa: PLR2004 - names come from foreign files
+                self._known[model] = prices
+        valid = [price for price in prices if price.since <= day]
+        # A day before the first price: the model existed, or it could not have been used.
+        return valid[-1] if valid else prices[0] if prices else None
+
+    def _find(self, model: str) -> list[Price]:
+        if _ALIAS.fullmatch(model):
+            return self._by_model.get(model, [])
+        keys = [key for key in self._by_model if not _ALIAS.fullmatch(key) and _holds(model, key)]
+        return self._by_model[max(keys, key=len)] if keys else []
+
+
+def _plain(model: str) -> str:
+    return re.sub(r"[._@: ]+", "-", model.strip().lower())
+
+
+def _holds(model: str, key: str) -> bool:
+    """Whether `key` stands in `model` as whole parts; a date may follow, another version digit not."""
+    pattern = rf"(?:^|-|/){re.escape(key)}(?:$|-(?:\d{{6,8}}|latest|v\d+|fast|thinking)\b|\[)"
+    return re.search(pattern, model) is not None

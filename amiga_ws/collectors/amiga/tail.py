@@ -1,0 +1,338 @@
+"""Follows the database: what is new by row id, and what was changed in place where that can be.
+
+The first reading is the same as every later one, only longer: it goes on in slices, call by call, until
+all is read. Rows older than eight days are left alone (but see `Backlog` in costs.py).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from amiga_ws.collectors.amiga.calls import Calls
+from amiga_ws.collectors.amiga.costs import Costs
+from amiga_ws.collectors.amiga.database import Database, Row
+from amiga_ws.collectors.amiga.events import Events
+from amiga_ws.collectors.amiga.tasks import COLUMNS, ENDED, Tasks
+from amiga_ws.collectors.amiga.times import Times
+
+logger = logging.getLogger(__name__)
+
+HORIZON_S = 8 * 86400.0  # the widest window and a day
+AHEAD_S = 86400.0  # a time further in the future is taken for this
+CHUNK_ROWS = 4_000  # rows per query; with their Python objects about 4 MB
+SLICE_S = 0.35  # of work per reading while loading: a reading has a deadline of 0.8 s
+MARK_ROWS = 200_000  # old status rows looked through per query
+TASK_ROWS = 1_000
+SWEEP_ROWS = 250  # known tasks looked at again per reading
+AT_WORK_LIMIT = 400  # tasks read again at each change
+_TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
+
+
+class Tail:
+    """One database file from the first row that matters to the newest."""
+
+    def __init__(self, times: Times, calls: Calls, tasks: Tasks, costs: Costs, events: Events) -> None:
+        self.caught_up = False
+        self.settled = False  # nothing left to look at until the file changes
+        self.loaded_rows = 0
+        self.parse = times.parse
+        self._times = times
+        self._calls = calls
+        self._tasks = tasks
+        self._costs = costs
+        self._events = events
+        self._columns: dict[str, frozenset[str]] = {}
+        self._tool_sql = ""
+        self._task_sql = ""
+        self._last = {"tool_usage": 0, "agent_status": 0}
+        self._first = {"tool_usage": 0, "agent_status": 0}
+        self._witness: tuple[object, ...] | None = None  # the last tool row read: is it still the same file?
+        self._buffers: dict[str, deque[Row]] = {"tool_usage": deque(), "agent_status": deque()}
+        self._marked: set[str] = set()  # tasks with a new ending, to be read again
+        self._mark_id = 0  # old status rows below this are still to be looked through
+        self._task_rowid = 0  # newest task row read
+        self._sweep_rowid = 0
+        self._sweep_left = 0  # readings that the current round of looking at known tasks still takes
+        self._started = time.monotonic()
+        self._begun = False
+
+    def read(self, database: Database, now: float) -> bool:
+        """Read on; False if the file turned out to be another one, so that all must begin anew."""
+        if not self._begun:
+            self._begin(database, now)
+        elif not self._is_same(database):
+            return False
+        until = time.monotonic() + SLICE_S
+        done = self._read_marks(database, until)
+        done = done and self._read_rows(database, now, until)
+        done = done and self._costs.read(database, now, until)
+        self._recheck(database)
+        done = done and self._read_tasks(database, until)
+        if not done:
+            self._report_progress()
+            return True
+        if not self.caught_up:
+            self._report_loaded()
+            self.caught_up = True
+        self._reread_tasks(database)
+        self._sweep(database)
+        self._calls.flush()
+        return True
+
+    def note_change(self) -> None:
+        """The file changed: known tasks are worth another round."""
+        self._sweep_left = 1 + self._task_rowid // SWEEP_ROWS
+        self.settled = False
+
+    # -- beginning -----------------------------------------------------------------------------
+
+    def _begin(self, database: Database, now: float) -> None:
+        for table in ("tasks", "tool_usage", "agent_status", "messages"):
+            self._columns[table] = database.columns(table)
+        have = self._columns["tool_usage"]
+        extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
+        category = "error_category" if "error_category" in have else "NULL"
+        self._tool_sql = (
+            # S608: all names come from this module.
+            "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - see above
+            f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {', '.join(extra)},"
+            f" CASE WHEN {extra[0]} IS NOT NULL OR {extra[1]} IS NOT NULL THEN substr(parameters, 1, 400) END"
+            " FROM tool_usage"
+        )
+        tasks = self._columns["tasks"]
+        shown = [
+            f"substr({name}, 1, 2000)"
+            if name in ("description", "error")
+            else name
+            if name in tasks
+            else "NULL"
+            for name in COLUMNS
+        ]
+        self._task_sql = f"SELECT rowid, {', '.join(shown)} FROM tasks"  # noqa: S608 - names from this module
+        for table in self._last:
+            self._last[table] = self._horizon(database, table, now)
+            self._first[table] = self._last[table]
+        self._mark_id = self._last["agent_status"]
+        self._costs.begin(database, now, self._columns, self._last["tool_usage"])
+        self._begun = True
+
+    def _horizon(self, database: Database, table: str, now: float) -> int:
+        """The id after which rows can matter: all up to it are older than eight days."""
+        if not self._columns[table]:
+            return 0
+        # A day more for the two ways of writing times; ten characters are a date in all of them.
+        oldest = self._times.text(now - HORIZON_S - 86400)[:10]
+        found = database.query(f"SELECT min(id) FROM {table} WHERE timestamp >= ?", (oldest,))  # noqa: S608
+        if found and found[0][0] is not None:
+            return int(found[0][0]) - 1
+        newest = database.query(f"SELECT max(id) FROM {table}")  # noqa: S608 - a name from this module
+        return int(newest[0][0] or 0)
+
+    def _is_same(self, database: Database) -> bool:
+        """Rows with the ids we know must still be there: a restored backup may keep the inode."""
+        last = self._last["tool_usage"]
+        if not self._columns["tool_usage"]:
+            return not database.columns("tool_usage")
+        newest, oldest = database.query("SELECT max(id), min(id) FROM tool_usage")[0]
+        if (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
+            return False
+        if self._witness is None or last == 0:
+            return True
+        found = database.query("SELECT timestamp, task_id, tool_name FROM tool_usage WHERE id = ?", (last,))
+        return bool(found) and tuple(found[0]) == self._witness
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def _read_marks(self, database: Database, until: float) -> bool:
+        """The endings among the status rows before the horizon: how old tasks really ended."""
+        while self._mark_id > 0 and time.monotonic() < until:
+            after = max(0, self._mark_id - MARK_ROWS)
+            rows = database.query(
+                "SELECT task_id, status, timestamp FROM agent_status WHERE id > ? AND id <= ?"
+                " AND status IN ('completed', 'failed', 'stopped')",
+                (after, self._mark_id),
+            )
+            for task_id, status, stamp in rows:
+                when = self._times.parse(stamp)
+                if when is not None:
+                    self._tasks.marks.add(str(task_id), status, when)
+            self._mark_id = after
+        return self._mark_id <= 0
+
+    def _read_rows(self, database: Database, now: float, until: float) -> bool:
+        """New rows of both tables in the order of their times, for an end must meet its start."""
+        tools, statuses = self._buffers["tool_usage"], self._buffers["agent_status"]
+        more = {table for table in self._buffers if self._columns[table]}
+        while True:
+            for table in tuple(more):
+                while not self._buffers[table] and table in more:
+                    if not self._fetch(database, table, now + AHEAD_S):
+                        more.remove(table)
+            if not tools and not statuses:
+                return True
+            if time.monotonic() > until:
+                return False
+            self._merge(tools, statuses)
+
+    def _merge(self, tools: deque[Row], statuses: deque[Row]) -> None:
+        """Feed rows until one buffer is empty, or both where the other table has no more."""
+        while tools or statuses:
+            if tools and (not statuses or tools[0][0] <= statuses[0][0]):
+                self._feed_tool(tools.popleft())
+                if not tools:
+                    return
+            else:
+                self._feed_status(statuses.popleft())
+                if not statuses:
+                    return
+
+    def _fetch(self, database: Database, table: str, limit: float) -> bool:
+        """Read one chunk into the table's buffer; False if it was the last."""
+        sql = self._tool_sql
+        if table == "agent_status":
+            sql = "SELECT id, timestamp, task_id, status, message, metadata FROM agent_status"
+        rows = database.query(
+            f"{sql} WHERE id > ? ORDER BY id LIMIT ?",
+            (self._last[table], CHUNK_ROWS),
+        )
+        if not rows:
+            return False
+        self._last[table] = rows[-1][0]
+        if table == "tool_usage":
+            self._witness = tuple(rows[-1][1:4])
+        parse = self._times.parse
+        buffer = self._buffers[table]
+        for row in rows:
+            when = parse(row[1])
+            if when is not None:
+                buffer.append((min(when, limit), *row))
+        self.loaded_rows += len(rows)
+        return len(rows) == CHUNK_ROWS
+
+    def _feed_tool(self, row: Row) -> None:
+        when, row_id, _, key, tool, success, error, category, *tokens = row
+        key = str(key)
+        self._calls.row(row_id, when, key, str(tool), success, error, category)
+        if tokens[0] is not None or tokens[1] is not None:
+            self._costs.tool_row(when, key, tokens[:4], tokens[4])
+
+    def _feed_status(self, row: Row) -> None:
+        when, _, _, key, status, message, metadata = row
+        key = str(key)
+        if status == "tool_call":
+            tool = str(message or "unknown").removesuffix(" completed")
+            ok = succeeded(metadata)
+            self._calls.end(when, key, tool, ok=ok)
+            self._events.tool(when, key, tool, ok=ok)
+        elif status in ENDED:
+            self._tasks.marks.add(key, status, when)
+            self._marked.add(key)
+
+    def _recheck(self, database: Database) -> None:
+        """Open rows that may have been completed in place since they were read."""
+        wanted = self._calls.to_recheck()
+        if not wanted:
+            return
+        rows = database.query(f"{self._tool_sql} WHERE id IN ({_list(wanted)}) AND success IS NOT NULL")
+        for row_id, stamp, _, _, success, error, category, *tokens in rows:
+            key, tool = wanted[row_id]
+            self._calls.flip(key, tool, row_id, success, (error, category))
+            when = self._times.parse(stamp)
+            if when is not None and (tokens[0] is not None or tokens[1] is not None):
+                self._costs.tool_row(when, key, tokens[:4], tokens[4])
+
+    # -- tasks ---------------------------------------------------------------------------------
+
+    def _read_tasks(self, database: Database, until: float) -> bool:
+        if not self._columns["tasks"]:
+            return True
+        while True:
+            rows = database.query(
+                f"{self._task_sql} WHERE rowid > ? ORDER BY rowid LIMIT ?",
+                (self._task_rowid, TASK_ROWS),
+            )
+            self._put(rows)
+            if rows:
+                self._task_rowid = rows[-1][0]
+            if len(rows) < TASK_ROWS:
+                return True
+            if time.monotonic() > until:
+                return False
+
+    def _reread_tasks(self, database: Database) -> None:
+        """Those at work, and those that agent_status speaks of."""
+        marked, self._marked = self._marked, set()
+        work = list(self._tasks.at_work)[:AT_WORK_LIMIT]
+        known = [one for one in marked if one in self._tasks.by_id]
+        for ids, is_marked in ((known, True), ([one for one in work if one not in marked], False)):
+            for at in range(0, len(ids), 200):
+                part = ids[at : at + 200]
+                marks = ",".join("?" * len(part))
+                rows = database.query(f"{self._task_sql} WHERE task_id IN ({marks})", part)
+                self._put(rows, marked=is_marked)
+
+    def _sweep(self, database: Database) -> None:
+        """Look at some of the other tasks: any may be changed, or deleted, by hand."""
+        if self._sweep_left <= 0 or not self._columns["tasks"]:
+            self.settled = True
+            return
+        self._sweep_left -= 1
+        after = self._sweep_rowid
+        rows = database.query(
+            "SELECT rowid, status, updated_at FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            (after, SWEEP_ROWS),
+        )
+        upto = rows[-1][0] if len(rows) == SWEEP_ROWS else max(self._task_rowid, after)
+        known = self._tasks.stamps(after, upto)
+        different = [row[0] for row in rows if known.pop(row[0], None) != (row[1], row[2])]
+        for rowid in known:  # what is left was not found in the file
+            gone = self._tasks.drop(rowid)
+            if gone is not None:
+                self._calls.reconsider([gone.task_id])
+        if different:
+            sql = f"{self._task_sql} WHERE rowid IN ({_list(different)})"
+            self._put(database.query(sql))
+        self._sweep_rowid = upto if len(rows) == SWEEP_ROWS else 0
+
+    def _put(self, rows: Sequence[Row], *, marked: bool = False) -> None:
+        for rowid, *values in rows:
+            record = self._tasks.put(rowid, tuple(values), marked=marked)
+            if record is not None:
+                self._events.task(record)
+                self._calls.reconsider([record.task_id])
+
+    # -- progress ------------------------------------------------------------------------------
+
+    def _report_progress(self) -> None:
+        logger.info("reading AMIGA's history: %d rows so far", self.loaded_rows)
+
+    def _report_loaded(self) -> None:
+        logger.info(
+            "read AMIGA's history: %d rows, %d tasks in %.1f s",
+            self.loaded_rows,
+            len(self._tasks.by_id),
+            time.monotonic() - self._started,
+        )
+
+
+def succeeded(metadata: Any) -> bool:  # noqa: ANN401 - whatever the column holds
+    """What a `tool_call` row says of the call; one that says nothing is taken for a success."""
+    if not isinstance(metadata, str):
+        return True
+    if '"success": true' in metadata:  # as json.dumps writes it: nearly every row
+        return True
+    try:
+        value = json.loads(metadata)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(value, dict) or bool(value.get("success", True))
+
+
+def _list(ids: Iterable[int]) -> str:
+    """Row ids for an IN list; int() keeps anything else out of the SQL."""
+    return ",".join(str(int(one)) for one in ids)

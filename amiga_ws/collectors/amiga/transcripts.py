@@ -1,0 +1,154 @@
+"""Claude Code's transcripts, DIR/SESSION.jsonl and DIR/SESSION/subagents/*.jsonl: the only full record of tokens.
+
+Only model, ids, time and usage of a line are looked at. One answer stands on 2-10 lines with the same
+usage, and again in a resumed session's file: one per (message id, request id) counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amiga_ws.collectors.amiga.jsonl import Follower
+from amiga_ws.collectors.amiga.ledger import Answer, Ledger
+from amiga_ws.collectors.amiga.prices import Tokens
+from amiga_ws.collectors.amiga.times import Times
+
+logger = logging.getLogger(__name__)
+
+KEEP_S = 33 * 86400.0
+SCAN_EVERY_S = 20.0
+HOT_S = 900.0
+MAX_FILES = 20_000
+MAX_DEPTH = 4
+BUDGET_BYTES = 6 << 20  # per reading
+MAX_SEEN = 1_000_000
+SYNTHETIC = "<synthetic>"  # Claude Code's own lines: no model was asked
+
+
+@dataclass(slots=True)
+class _File:
+    follower: Follower
+    session: str
+    mtime: float
+    more: bool = True
+
+
+class Transcripts:
+    """Follows every transcript below a directory; books answers into the ledger."""
+
+    def __init__(self, root: Path, times: Times, ledger: Ledger) -> None:
+        self.root = root
+        self.state = "loading"
+        self.error: str | None = None
+        self.sessions: set[str] = set()  # whose tokens are known from here
+        self._times = times
+        self._ledger = ledger
+        self._files: dict[str, _File] = {}
+        self._scanned = float("-inf")
+        self._seen: set[int] = set()
+
+    @property
+    def complete(self) -> bool:
+        """Everything there was has been read, or there is nothing to read."""
+        return self.state in ("ok", "missing", "error")
+
+    def poll(self, now: float) -> bool:
+        """Read what is new, at most 6 MiB; True if anything was booked."""
+        try:
+            if now - self._scanned >= SCAN_EVERY_S or now < self._scanned:
+                self._scan(now)
+                self._scanned = now
+        except FileNotFoundError:
+            self.state, self.error = "missing", None
+            return False
+        except OSError as error:
+            self.state, self.error = "error", error.strerror or str(error)
+            return False
+        budget = BUDGET_BYTES
+        booked = False
+        for file in self._files.values():
+            if not file.more:
+                continue
+            if budget <= 0:
+                self.state = "loading"
+                return booked
+            try:
+                objects, _, more = file.follower.read(min(budget, 1 << 20))
+            except OSError:
+                file.more = False
+                continue
+            budget -= 1 << 20 if more else 1 << 14
+            # A file being written to is looked at each time.
+            file.more = more or now - file.mtime < HOT_S
+            for line in objects:
+                booked = self._line(line, file.session, now) or booked
+        self.state, self.error = "ok", None
+        return booked
+
+    def _scan(self, now: float) -> None:
+        self.root.stat()
+        for path, session in self._paths(str(self.root), 0, None):
+            try:
+                mtime = os.stat(path).st_mtime  # noqa: PTH116 - thousands of paths, as strings
+            except OSError:
+                continue
+            known = self._files.get(path)
+            if known is not None:
+                known.more = known.more or mtime != known.mtime
+                known.mtime = mtime
+            elif now - mtime < KEEP_S and len(self._files) < MAX_FILES:
+                self._files[path] = _File(Follower(Path(path)), session, mtime)
+                self.sessions.add(session)
+
+    def _paths(self, folder: str, depth: int, session: str | None) -> Iterator[tuple[str, str]]:
+        """(path, session) of every .jsonl; below a session's own folder all belong to it."""
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            if depth == 0:
+                raise
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if depth < MAX_DEPTH:
+                    # DIR, then SESSION, then subagents
+                    inner = session if session is not None else entry.name if depth == 1 else None
+                    yield from self._paths(entry.path, depth + 1, inner)
+            elif entry.name.endswith(".jsonl"):
+                yield entry.path, session or entry.name.removesuffix(".jsonl")
+
+    def _line(self, line: dict[str, Any], session: str, now: float) -> bool:
+        message = line.get("message")
+        if line.get("type") != "assistant" or not isinstance(message, dict):
+            return False
+        usage, model = message.get("usage"), message.get("model")
+        when = self._times.parse_utc(line.get("timestamp"))
+        if not isinstance(usage, dict) or when is None or now - when > KEEP_S or model == SYNTHETIC:
+            return False
+        ids = (message.get("id"), line.get("requestId"))
+        if ids != (None, None):
+            key = hash(ids)
+            if key in self._seen:
+                return False
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(key)
+        hour = usage.get("cache_creation")
+        tokens = Tokens(
+            input=_count(usage.get("input_tokens")),
+            output=_count(usage.get("output_tokens")),
+            cache_write=_count(usage.get("cache_creation_input_tokens")),
+            cache_read=_count(usage.get("cache_read_input_tokens")),
+            cache_write_1h=_count(hour.get("ephemeral_1h_input_tokens")) if isinstance(hour, dict) else 0,
+        )
+        self._ledger.book(Answer(min(when, now + 86400), str(model or "unknown"), tokens, session))
+        return True
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else 0

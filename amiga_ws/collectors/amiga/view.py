@@ -1,0 +1,256 @@
+"""The facts as the snapshot shows them, worked out from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from amiga_ws.collectors.amiga.calls import UNRECORDED, CallWindow, Owner
+from amiga_ws.collectors.amiga.events import tool_text
+from amiga_ws.collectors.amiga.hooks import HookSession
+from amiga_ws.collectors.amiga.model import IDLE_S, Model
+from amiga_ws.collectors.amiga.redact import one_line
+from amiga_ws.collectors.amiga.tasks import TaskRecord
+from amiga_ws.collectors.amiga.windows import MINUTE_S, percentiles, window_start
+from amiga_ws.snapshot import (
+    Activity,
+    AmigaWindow,
+    CurrentTool,
+    Durations,
+    ErrorClass,
+    Session,
+    Sessions,
+    Task,
+    TaskTotals,
+    TaskWindow,
+    Tools,
+)
+
+MAX_TASKS = 50
+MAX_ACTIVITY = 20
+MAX_SESSIONS = 20
+MAX_TYPES = 60  # tools by name; MCP servers bring dozens
+ACTIVE_S = 300.0
+KNOWN = ("pending", "running", "completed", "failed", "stopped")
+_SHARES = (0.5, 0.95)
+
+
+def rate(completed: int, failed: int) -> float | None:
+    """100 x completed / (completed + failed), None if there are none."""
+    return round(100 * completed / (completed + failed), 1) if completed + failed else None
+
+
+def totals(model: Model) -> TaskTotals:
+    """All tasks by status."""
+    counts = model.tasks.counts
+    total = len(model.tasks.by_id)
+    known = {name: counts[name] for name in KNOWN}
+    return TaskTotals(
+        total=total,
+        other=total - sum(known.values()),
+        success_rate=rate(counts["completed"], counts["failed"]),
+        **known,
+    )
+
+
+def tasks(model: Model) -> list[Task]:
+    """The tasks to show."""
+    shown: list[Task] = []
+    for record in model.tasks.newest_first():
+        if len(shown) >= MAX_TASKS:
+            break
+        shown.append(task(model, record))
+    return shown
+
+
+def task(model: Model, record: TaskRecord) -> Task:
+    """One task with what its sessions did."""
+    keys = model.owners_of(record.task_id)
+    owners = [model.calls.owners[key] for key in keys if key in model.calls.owners]
+    calls = sum(owner.calls + len(owner.open) for owner in owners)
+    errors = sum(owner.errors for owner in owners)
+    if not owners and record.task_id in model.old_calls:
+        calls, errors = model.old_calls[record.task_id]
+    tokens, cost = model.ledger.of_owners(keys)
+    return Task(
+        task_id=one_line(record.task_id, 40),
+        status=record.status,
+        description=record.description,
+        agent_type=record.agent_type,
+        phase=record.phase,
+        model=record.model,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        ended_at=record.ended_at,
+        current_tool=_current_tool(model, owners) if record.status == "running" else None,
+        tool_calls=calls,
+        tool_errors=errors,
+        error_class=record.error_class,
+        tokens=tokens,
+        cost=cost,
+    )
+
+
+def _current_tool(model: Model, owners: Iterable[Owner]) -> CurrentTool | None:
+    newest = max((one for owner in owners for one in owner.open), default=None)
+    return None if newest is None else CurrentTool(name=model.calls.tools[newest[1]], since=newest[0])
+
+
+def activity(model: Model) -> list[Activity]:
+    """The newest events of all kinds."""
+    items: list[Activity] = []
+    for event in model.events.newest():
+        if event.tool:
+            record = model.task_of(event.subject)
+            items.append(
+                Activity(
+                    timestamp=event.time,
+                    kind="tool",
+                    description=tool_text(event),
+                    task_id=one_line(record.task_id if record else event.subject, 40),
+                    status=event.what,
+                )
+            )
+        elif (record := model.tasks.by_id.get(event.subject)) is not None:
+            status = record.status if event.what == "ended" else "created"
+            items.append(
+                Activity(
+                    timestamp=event.time,
+                    kind="task",
+                    description=one_line(f"{status}: {record.description}", 160),
+                    task_id=one_line(record.task_id, 40),
+                    status=status,
+                )
+            )
+    for owner in model.calls.newest_owners(MAX_SESSIONS):
+        if model.task_of(owner.key) is None:
+            text = f"CLI session {owner.key[:8]} began"
+            items.append(Activity(timestamp=owner.first, kind="session", description=one_line(text, 80)))
+    items.sort(key=lambda item: (-item.timestamp, item.kind, item.description))
+    return items[:MAX_ACTIVITY]
+
+
+def window(model: Model, now: float, hours: int) -> AmigaWindow:
+    """Everything that depends on the window."""
+    minute = window_start(now, hours)
+    since = minute * MINUTE_S
+    ended = model.tasks.window(minute)
+    calls = model.calls.window(minute)
+    running = model.calls.running()
+    costs, api = model.ledger.window(minute, now)
+    by_type: dict[str, int] = {}
+    for part in (calls.ok, calls.failed, calls.orphaned, running):
+        for name, count in part.items():
+            by_type[name] = by_type.get(name, 0) + count
+    total = sum(by_type.values())
+    shown_types = _largest(by_type)
+    failures = sorted(model.tasks.failures(since).items(), key=lambda item: (-item[1][0], item[0]))
+    return AmigaWindow(
+        tasks=TaskWindow(**ended, success_rate=rate(ended["completed"], ended["failed"])),
+        costs=costs,
+        claude_api=api,
+        tools=Tools(
+            total_calls=total,
+            raw_rows=calls.raw_rows,
+            running=sum(running.values()),
+            failed=sum(calls.failed.values()),
+            orphaned=sum(calls.orphaned.values()),
+            suspect=calls.suspect,
+            estimated=calls.estimated,
+            by_type=shown_types,
+            errors=_largest(calls.failed),
+            error_categories=_categories(calls),
+            durations=_durations(calls),
+        ),
+        sessions=_sessions(model, now, since, calls.owners, total, shown_types),
+        errors=[
+            ErrorClass(error_class=name, count=count, first=first, last=last)
+            for name, (count, first, last) in failures
+        ],
+    )
+
+
+def _categories(calls: CallWindow) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for tool in _largest(calls.failed):
+        known = {name: count for name, count in calls.categories.get(tool, {}).items() if count}
+        missing = calls.failed[tool] - sum(known.values())
+        if missing > 0:
+            known[UNRECORDED] = missing
+        found[tool] = dict(sorted(known.items(), key=lambda item: (-item[1], item[0])))
+    return found
+
+
+def _durations(calls: CallWindow) -> dict[str, Durations]:
+    found: dict[str, Durations] = {}
+    for tool in sorted(calls.durations)[:MAX_TYPES]:
+        p50, p95 = percentiles(calls.durations[tool], _SHARES)
+        if p50 is not None:
+            found[tool] = Durations(p50_ms=p50, p95_ms=p95)
+    return found
+
+
+def _largest(counts: dict[str, int]) -> dict[str, int]:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {name: count for name, count in ranked[:MAX_TYPES] if count}
+
+
+def _sessions(
+    model: Model, now: float, since: float, total: int, calls: int, by_type: dict[str, int]
+) -> Sessions:
+    rows = [_session(model, owner, now) for owner in model.calls.newest_owners(MAX_SESSIONS)]
+    rows += _hook_only(model, now)
+    rows = [row for row in rows if (row.last_activity or 0.0) >= since]
+    rows.sort(key=lambda row: (-(row.last_activity or 0.0), row.session_id))
+    return Sessions(
+        total_sessions=total,
+        total_tools=calls,
+        tools_by_type=by_type,
+        active=[row for row in rows if row.state != "ended"][:MAX_SESSIONS],
+        recent=rows[:MAX_SESSIONS],
+    )
+
+
+def _session(model: Model, owner: Owner, now: float) -> Session:
+    record = model.task_of(owner.key)
+    return Session(
+        session_id=one_line(owner.key, 60),
+        task_id=None if record is None else one_line(record.task_id, 40),
+        kind="cli" if record is None else "task",
+        state=_state(record, owner.last, now),
+        last_activity=owner.last,
+        tools=owner.calls + len(owner.open),
+        errors=owner.errors,
+    )
+
+
+def _hook_only(model: Model, now: float) -> list[Session]:
+    """Sessions that the hook logs know and the database does not."""
+    rows: list[Session] = []
+    for session in list(reversed(model.hooks.sessions.values()))[:MAX_SESSIONS]:
+        if session.last is not None and not _has_rows(model, session):
+            record = model.task_of(session.session_id)
+            rows.append(
+                Session(
+                    session_id=one_line(session.session_id, 60),
+                    task_id=None if record is None else one_line(record.task_id, 40),
+                    kind="cli" if record is None else "task",
+                    state=_state(record, session.last, now),
+                    last_activity=session.last,
+                    tools=session.lines,
+                )
+            )
+    return rows
+
+
+def _has_rows(model: Model, session: HookSession) -> bool:
+    owners = model.calls.owners
+    return session.session_id in owners or (session.task_id is not None and session.task_id in owners)
+
+
+def _state(record: TaskRecord | None, last: float, now: float) -> Literal["active", "idle", "ended"]:
+    if record is not None and record.status != "running":
+        return "ended"
+    if now - last <= ACTIVE_S:
+        return "active"
+    return "idle" if record is not None or now - last <= IDLE_S else "ended"
