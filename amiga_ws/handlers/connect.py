@@ -23,7 +23,10 @@ class Admitted(Protocol):
 
 
 def welcome(handler: Admitted, transport: Transport) -> Client:
-    """Register the connection and say `connected`."""
+    """Register the connection and say `connected`.
+
+    At the limit of its subject the longest-silent connection makes room: the newest one is looked at.
+    """
     services, identity = handler.services, handler.identity
     limits, now = services.settings.limits, services.clock.monotonic()
     client = Client(
@@ -35,6 +38,9 @@ def welcome(handler: Admitted, transport: Transport) -> Client:
         messages=TokenBucket(limits.messages_per_second, limits.messages_burst, now),
         refreshes=TokenBucket(limits.refreshes_per_second, limits.refreshes_burst, now),
     )
+    # Only here: a request that comes to no stream in the end must not cost another one its connection.
+    if services.hub.connections_of(subject=identity.subject) >= limits.connections_per_subject:
+        services.hub.evict_silent(identity.subject)
     services.hub.add(client)
     client.say(
         Connected(

@@ -1,6 +1,7 @@
 """The guard: one `prepare()` for every route and both transports, before any stream or queue exists.
 
-Order: Host (421), address limits (429), Origin (403), credential (401), scope (403), subject limits (429).
+Order: Host (421), address limits (429), Origin (403), credential (401), scope (403). The limit of a
+subject refuses nobody: see connect.py.
 It is synchronous on purpose: with an async `prepare` a peer that leaves early gets `on_close` before `open`.
 """
 

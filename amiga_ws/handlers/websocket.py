@@ -142,7 +142,6 @@ class MetricsSocket(Guarded, WebSocketHandler):
             return
         self._stop_waiting()
         self.identity = identity
-        self.make_room(identity)
         self._begin()
 
     def _dismiss(self, code: Close, reason: str) -> None:
