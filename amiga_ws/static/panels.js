@@ -172,11 +172,13 @@ export class Activity {
         row.dataset.kind = item.kind;
         setAttr(row, "data-status", item.status);
         setIcon(row, item.kind === "tool" ? (item.status === "failed" || item.status === "error" ? "failed" : "tool")
-          : item.kind === "session" ? "session" : statusIcon(item.status ?? ""));
+          : item.kind === "session" ? "session" : statusIcon(item.status === "created" ? "pending" : item.status ?? ""));
         setText(part(row, "kind"), `${item.kind}${item.status ? ` ${item.status}` : ""}:`);
         setText(part(row, "description"), item.description);
         part(row, "description").title = item.description;
-        setText(part(row, "task_id"), item.task_id ?? "");
+        const id = item.task_id ?? "";
+        setText(part(row, "task_id"), id.length > 12 ? id.slice(0, 8) : id); // a session's UUID would fill the line
+        part(row, "task_id").title = id;
         since(part(row, "timestamp"), item.timestamp, "age");
       });
   }

@@ -76,7 +76,8 @@ function statusBar(snapshot) {
 
 /** @param {Snapshot} snapshot */
 function spend(snapshot) {
-  const { by_model, unpriced_calls, currency, budget } = snapshot.overview.costs;
+  const { by_model, unpriced_calls, currency, budget, prices_dated } = snapshot.overview.costs;
+  show(byId("spend-prices"), Boolean(prices_dated));
   const unpriced = byId("spend-unpriced");
   show(unpriced, (unpriced_calls ?? 0) > 0);
   if (!unpriced.hidden) setText(unpriced, `${format.plural(unpriced_calls, "call")} without a price, not counted`);

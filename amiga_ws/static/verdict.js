@@ -1,7 +1,7 @@
 /**
  * One word for the whole page. Pure.
  *
- * | word | when | 
+ * | word | when |
  * |---|---|
  * | STALE | the page cannot vouch for its values: no stream for 5 s, signed out, or stopped |
  * | DOWN | AMIGA is not there, cannot be read, or its process has ended |
