@@ -22,6 +22,7 @@ class Cell:
     delta: bool = False
     deflate: bool = False
     tls: bool = False
+    stalled: int = 0  # of the clients: connected, reading nothing
     # Keys of the configuration without which our server cannot do this yet: the cell is skipped, and says so.
     requires: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # `key=value` for our server
@@ -37,6 +38,7 @@ class Cell:
 FLOOR = Cell("floor: socket.send loop", "floor.py")
 WEBSOCKET = Cell("ours WebSocket", OURS)
 SSE = Cell("ours SSE", OURS, mode="sse")
+STALLED = Cell("ours, 50 read nothing", OURS, stalled=50)
 
 CELLS: tuple[Cell, ...] = (
     FLOOR,
@@ -45,6 +47,7 @@ CELLS: tuple[Cell, ...] = (
     Cell("ours delta", OURS, delta=True),
     Cell("ours TLS", OURS, tls=True, requires=TLS),
     Cell("ours deflate", OURS, deflate=True, requires=("server.deflate",), settings=("server.deflate=true",)),
+    STALLED,
     Cell("floor x10", "floor.py", clients=10, ticks=10),
     Cell("ours x10", OURS, clients=10, ticks=10),
     Cell("floor x100", "floor.py", clients=100, ticks=3),

@@ -121,7 +121,7 @@ def chosen(args: argparse.Namespace, made: toolbox.Toolbox, files: int) -> tuple
     wanted = args.only or ([WEBSOCKET.name] if args.profile else [""])
     cells, skipped = [], {}
     for cell in CELLS:
-        if not any(text.lower() in cell.name.lower() for text in wanted) or (args.profile and not cell.ours):
+        if not named(cell, wanted) or (args.profile and not cell.ours):
             continue
         few = replace(cell, clients=min(cell.clients, QUICK_CLIENTS), ticks=1) if args.quick else cell
         why = measure.why_skipped(few, made)
@@ -133,6 +133,14 @@ def chosen(args: argparse.Namespace, made: toolbox.Toolbox, files: int) -> tuple
             skipped[cell.name] = why
             print(f"skipped: {cell.name}: {why}")
     return cells, skipped
+
+
+def named(cell: Cell, wanted: list[str]) -> bool:
+    """Whether --only means this cell: by its whole name, else by a part of it."""
+    names = {other.name for other in CELLS}
+    return any(
+        text == cell.name or (text not in names and text.lower() in cell.name.lower()) for text in wanted
+    )
 
 
 def repeat(

@@ -3,7 +3,7 @@
  *   cc -O2 -o load load.c                       (plain sockets)
  *   cc -O2 -DWITH_TLS -o load load.c -lssl -lcrypto
  *
- *   load PORT CLIENTS MODE REQUEST HELLO READY TOKENS START INFLIGHT CONTROL_FD TLS
+ *   load PORT CLIENTS MODE REQUEST HELLO READY TOKENS START INFLIGHT CONTROL_FD TLS STALLED
  *
  * MODE      ws | sse | sio (Socket.IO over WebSocket)
  * REQUEST   file with the HTTP request; @TOKEN@ stands for the client's line of the file TOKENS
@@ -11,6 +11,7 @@
  * READY     text that the first bytes of a message hold when the server counts the client as present
  * TOKENS    file, a line a token, used in turn; empty for none
  * START     file of 8 bytes in which the server writes CLOCK_MONOTONIC (ns) when a tick begins
+ * STALLED   so many of the clients read nothing once they are present, and count in no tick
  *
  * It speaks lines on stdin and JSON lines on stdout: when all are present {"event":"connected"}, then
  *   ticks N GAP_US    byte 't' to CONTROL_FD, wait until every client has a whole update, N times
@@ -65,7 +66,7 @@ struct client {
 
 static struct client *clients;
 static int count, epoll_fd, control_fd, inflight, started, present;
-static int port, use_tls;
+static int port, use_tls, stalled;
 static enum mode mode;
 static char *request, *hello, *ready;
 static char **tokens;
@@ -455,6 +456,8 @@ static void connect_all(void)
     }
     printf("{\"event\":\"connected\",\"clients\":%d,\"seconds\":%.6f}\n", count,
            (double)(now_ns(CLOCK_MONOTONIC) - begun) / 1e9);
+    for (int i = 0; i < stalled; i++)
+        epoll_ctl(epoll_fd, EPOLL_CTL_DEL, clients[i].fd, NULL);
 }
 
 static void pause_us(uint64_t us)
@@ -480,15 +483,15 @@ static void run_ticks(int n, uint64_t gap_us)
         got = 0;
         if (write(control_fd, "t", 1) != 1)
             die("the server has gone");
-        while (got < count) {
+        while (got < count - stalled) {
             serve(1000);
             if (now_ns(CLOCK_MONOTONIC) - asked > (uint64_t)TICK_TIMEOUT_S * 1000000000u)
-                die("tick %u: only %d of %d clients have their update", number, got, count);
+                die("tick %u: only %d of %d clients have their update", number, got, count - stalled);
         }
         tick = 0;
-        qsort(latency_us, (size_t)count, sizeof *latency_us, by_value);
-        printf("%s[%.1f,%.1f,%.1f,%.1f]", i ? "," : "", latency_us[0], latency_us[count / 2],
-               latency_us[(int)((double)(count - 1) * 0.99)], latency_us[count - 1]);
+        qsort(latency_us, (size_t)got, sizeof *latency_us, by_value);
+        printf("%s[%.1f,%.1f,%.1f,%.1f]", i ? "," : "", latency_us[0], latency_us[got / 2],
+               latency_us[(int)((double)(got - 1) * 0.99)], latency_us[got - 1]);
         pause_us(gap_us);
     }
     printf("],\"bytes\":%llu,\"extra\":%llu,\"seconds\":%.6f,\"cpu_s\":%.6f}\n", (unsigned long long)bytes,
@@ -512,8 +515,8 @@ int main(int argc, char **argv)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     int start_fd;
-    if (argc != 12)
-        die("usage: load PORT CLIENTS MODE REQUEST HELLO READY TOKENS START INFLIGHT CONTROL_FD TLS");
+    if (argc != 13)
+        die("usage: load PORT CLIENTS MODE REQUEST HELLO READY TOKENS START INFLIGHT CONTROL_FD TLS STALLED");
     port = atoi(argv[1]);
     count = atoi(argv[2]);
     mode = !strcmp(argv[3], "sse") ? SSE : !strcmp(argv[3], "sio") ? SIO : WS;
@@ -534,6 +537,7 @@ int main(int argc, char **argv)
     inflight = atoi(argv[9]);
     control_fd = atoi(argv[10]);
     use_tls = atoi(argv[11]);
+    stalled = atoi(argv[12]);
 #ifdef WITH_TLS
     if (use_tls && !(tls = SSL_CTX_new(TLS_client_method())))
         die("no TLS");

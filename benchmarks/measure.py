@@ -64,6 +64,7 @@ class Audience:
     hello: str
     ready: str
     tls: bool = False
+    stalled: int = 0
 
 
 def why_skipped(cell: Cell, toolbox: Toolbox) -> str | None:
@@ -126,6 +127,7 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
     load.say(f"ticks {ticks} {plan.gap_us}\n")
     done = load.answer(TICKS_S)
     cpu = machine.cpu_s(server.pid) - cpu
+    grown = machine.rss_bytes(server.pid) - full_rss
     noise = machine.noise_between(before, machine.core_times(core), cpu, done["cpu_s"])
     if cell.ours:
         server.say("p")
@@ -134,7 +136,7 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
         server.say("p")
     server.say("q")
     inside = server.answer(START_S)
-    deliveries = cell.clients * ticks
+    deliveries = (cell.clients - cell.stalled) * ticks
     measured = {
         "clients": cell.clients,
         "ticks": ticks,
@@ -142,6 +144,7 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
         "bytes": done["bytes"] / deliveries,
         "extra_updates": done["extra"],
         "rss_kib": (full_rss - empty_rss) / 1024 / cell.clients,
+        "rss_grown_mib": grown / 2**20,  # warm-up and ticks
         "connects_per_s": cell.clients / connected["seconds"],
         "connect_cpu_us": connect_cpu * 1e6 / cell.clients,
         "noise": vars(noise),
@@ -217,7 +220,7 @@ def _load_command(cell: Cell, toolbox: Toolbox, scratch: Path, port: int, contro
     ready = "ready"  # peers say so; ours is there when its first state is
     if cell.ours:
         ready = "data:" if cell.mode == "sse" else '"metrics_'
-    audience = Audience(cell.clients, cell.mode, hello, ready, cell.tls)
+    audience = Audience(cell.clients, cell.mode, hello, ready, cell.tls, cell.stalled)
     return load_command(toolbox, scratch, port, audience, control)
 
 
@@ -227,7 +230,14 @@ def load_command(
     """The load generator's words; `scratch` holds `request`, `start` and, for our server, `tokens`."""
     tokens = scratch / "tokens"
     words = [port, audience.clients, audience.mode, scratch / "request", audience.hello, audience.ready]
-    words += [tokens if tokens.exists() else "", scratch / "start", INFLIGHT, control, int(audience.tls)]
+    words += [
+        tokens if tokens.exists() else "",
+        scratch / "start",
+        INFLIGHT,
+        control,
+        int(audience.tls),
+        audience.stalled,
+    ]
     return [str(toolbox.load), *map(str, words)]
 
 

@@ -120,7 +120,31 @@ class Probe:
         self._arm()
 
 
-async def serve(start: Path, server: Driven, profiler: cProfile.Profile | None) -> None:
+class Profiles:
+    """What connecting costs, up to the first tick, and what ticks cost, from `m` on. Off unless asked for."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._found = {"connecting": cProfile.Profile(), "ticks": cProfile.Profile()} if wanted else {}
+
+    def go(self, phase: str) -> None:
+        """Profile this phase and no other (`none`: stop)."""
+        for profile in self._found.values():
+            profile.disable()
+        if phase in self._found:
+            self._found[phase].enable()
+
+    def text(self) -> str | None:
+        """Of each, the dearest functions: by themselves, then with all they call."""
+        parts = []
+        for phase, profile in self._found.items():
+            text = io.StringIO()
+            stats = pstats.Stats(profile, stream=text).strip_dirs()
+            stats.sort_stats("tottime").print_stats(TOP).sort_stats("cumulative").print_stats(2 * TOP)
+            parts.append(f"{phase}\n{text.getvalue()}")
+        return "".join(parts) or None
+
+
+async def serve(start: Path, server: Driven, profiles: Profiles) -> None:
     """Until `q`."""
     with start.open("r+b") as file:
         begin = mmap.mmap(file.fileno(), 8)
@@ -139,48 +163,40 @@ async def serve(start: Path, server: Driven, profiler: cProfile.Profile | None) 
     def read() -> None:
         for word in os.read(STDIN, 64).decode() or "q":
             if word == "t":
+                if not server.second:
+                    profiles.go("none")
                 task = asyncio.create_task(tick())
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             elif word == "m":
                 watch.spent_ns = watch.ticks = 0
-                if profiler is not None:
-                    profiler.enable()
+                profiles.go("ticks")
             elif word == "p":
-                if profiler is not None:
-                    profiler.disable()
+                profiles.go("none")
                 probe.toggle()
             elif not ended.done():
                 ended.set_result(None)
 
     loop.add_reader(STDIN, read)
+    profiles.go("connecting")
     await ended
-    measured = {
+    measured: dict[str, object] = {
         "fanout_us_per_tick": watch.spent_ns / 1000 / max(watch.ticks, 1),
         "stall_ms": probe.worst_s * 1000,
         "stall_cpu_ms": probe.worst_cpu_s * 1000,
     }
-    if profiler is not None:
-        measured["profile"] = listing(profiler)
+    if text := profiles.text():
+        measured["profile"] = text
     print(json.dumps(measured), flush=True)
     os._exit(0)  # thousands of orderly closes are not what is measured
-
-
-def listing(profiler: cProfile.Profile) -> str:
-    """The profile as text, dearest function first."""
-    text = io.StringIO()
-    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(TOP)
-    return text.getvalue()
 
 
 def main() -> None:
     """See the module's text."""
     start, wanted, *options = sys.argv[1:]
-    profiler = cProfile.Profile() if "--profile" in options else None
     overrides = [option for option in options if option != "--profile"]
-    # The JSON is given a little less than the frame's event name and the position take.
     server = Driven(overrides, Changing(int(wanted)))
-    asyncio.run(serve(Path(start), server, profiler))
+    asyncio.run(serve(Path(start), server, Profiles(wanted="--profile" in options)))
 
 
 if __name__ == "__main__":

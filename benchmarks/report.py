@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cells import CELLS, FLOOR, SSE, WEBSOCKET, Cell
+from cells import CELLS, FLOOR, SSE, STALLED, WEBSOCKET, Cell
 
 Run = dict[str, Any]
 Runs = dict[str, list[Run]]  # by cell, in the order of the repetitions
@@ -20,6 +20,7 @@ MIDDLES = (
     "worst_ms",
     "bytes",
     "rss_kib",
+    "rss_grown_mib",
     "connects_per_s",
     "connect_cpu_us",
     "stall_ms",
@@ -89,6 +90,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("bytes", "bytes", ".0f"),
     ("RSS KiB", "rss_kib", ".1f"),
     ("conn/s", "connects_per_s", ".0f"),
+    ("conn us", "connect_cpu_us", ".0f"),
     ("stall ms", "stall_cpu_ms", ".1f"),
 )
 
@@ -185,6 +187,12 @@ PROMISES: tuple[Promise, ...] = (
     ),
     Promise("last of 1,000, time of the send loop", _ratio(WEBSOCKET.name, FLOOR.name, "last_ms"), 1.4),
     Promise("longest stall of the loop at 1,000 (its CPU)", _worst_stall, 10, unit="ms"),
+    Promise(
+        "p99 beside 50 stalled clients, of p99 without", _ratio(STALLED.name, WEBSOCKET.name, "p99_ms"), 1.1
+    ),
+    Promise(
+        "RSS growth over all ticks beside 50 stalled", _middle(STALLED.name, "rss_grown_mib"), 5, unit="MiB"
+    ),
     Promise("delta, fewer bytes per client-minute (busy)", _saved("busy"), 10, True),
     Promise("median patch of the snapshot (busy)", _patch_share, 10, unit="%"),
     Promise("median patch (busy)", _real("busy", "delta", "median_bytes"), 2048, unit="bytes"),
