@@ -17,6 +17,7 @@ from amiga_ws.watch.sse import UNNAMED, EventParser
 from amiga_ws.watch.streams import (
     MAX_MESSAGE_BYTES,
     MAX_REFUSAL_BYTES,
+    NO_ANSWER,
     NO_CONTRACT,
     OPEN_S,
     Access,
@@ -125,10 +126,10 @@ class EventStream(HTTPMessageDelegate):
         """The end of the connection; `_read` follows."""
 
     def _read(self, reading: asyncio.Future[bool]) -> None:
-        error = None if reading.cancelled() else reading.exception()
+        if not reading.cancelled():
+            reading.exception()  # fetched, or it is reported as unhandled; what matters is whether a head came
         if not self._head.done():
-            words = "what answers there speaks no HTTP" if error else "the connection was closed"
-            self._head.set_exception(LostError(words))
+            self._head.set_exception(LostError(NO_ANSWER))
         self._incoming.put_nowait(None)
 
     # --------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ OPEN_S = 10.0  # for the connection, and again for the answer
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
 NO_CONTRACT = "what answers there does not speak amiga.v1"
+NO_ANSWER = "what is there gives no HTTP answer"
 
 
 class LostError(Exception):

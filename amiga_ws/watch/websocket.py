@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.simple_httpclient import HTTPTimeoutError
 from tornado.websocket import (
     WebSocketClientConnection,
     WebSocketClosedError,
@@ -18,6 +19,7 @@ from tornado.websocket import (
 from amiga_ws.watch.streams import (
     MAX_MESSAGE_BYTES,
     MAX_REFUSAL_BYTES,
+    NO_ANSWER,
     NO_CONTRACT,
     OPEN_S,
     Access,
@@ -108,8 +110,10 @@ def _close_late(opening: asyncio.Future[WebSocketClientConnection]) -> None:
 
 
 def _refusal_or_loss(error: HTTPClientError) -> Exception:
+    if isinstance(error, HTTPTimeoutError):
+        return LostError("no answer in time")
     if error.code == TORNADO_FAILED or error.response is None:
-        return LostError(error.message or "no answer in time")
+        return LostError(NO_ANSWER)
     return refusal(error.code, error.response.headers, error.response.body[:MAX_REFUSAL_BYTES])
 
 
