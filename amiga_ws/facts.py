@@ -36,6 +36,9 @@ Result = TypeVar("Result")
 DEADLINE_S = 0.8  # of one refresh; the tick is 1 s
 STALE_AFTER_S = 10.0  # without an answer
 FRESH_S = 0.9  # collectors are asked at most once a second in all; ticks jitter a little
+# How long a window that was asked for is read along with others: longer than anybody waits for his
+# refresh, so that a read for somebody else cannot take his window away before he has composed it.
+WANTED_S = 2.0
 
 
 class _Worker:
@@ -93,17 +96,20 @@ class Runner(Generic[FactsT]):
         self._running: asyncio.Future[FactsT] | None = None  # the read that has not answered yet
         self._asked: frozenset[int] = frozenset()  # windows of the running or last read
         self._asked_at = float("-inf")  # monotonic; when that read was started
+        self._wanted: dict[int, float] = {}  # hours → monotonic; when last asked for
         self._good_at = time.monotonic()  # when the last good answer came
         self._failing = False  # an exception was logged and nothing good came since
 
     async def refresh(self, windows: frozenset[int], deadline_s: float) -> None:
         """Have facts that cover `windows` and are at most a second old, as far as the deadline allows."""
-        ends = time.monotonic() + deadline_s
+        now = time.monotonic()
+        ends = now + deadline_s
+        self._wanted.update(dict.fromkeys(windows, now))
         while True:
             if self._running is None:
                 if self._fresh(windows):
                     return
-                self._start(windows)
+                self._start()
             left = ends - time.monotonic()
             if left <= 0 or not await self._wait(left):
                 self._note_late()
@@ -114,8 +120,11 @@ class Runner(Generic[FactsT]):
     def _fresh(self, windows: frozenset[int]) -> bool:
         return windows <= self._asked and time.monotonic() - self._asked_at < FRESH_S
 
-    def _start(self, windows: frozenset[int]) -> None:
-        self._asked, self._asked_at = windows, time.monotonic()
+    def _start(self) -> None:
+        now = time.monotonic()
+        self._wanted = {hours: at for hours, at in self._wanted.items() if now - at < WANTED_S}
+        self._asked = windows = frozenset(self._wanted)
+        self._asked_at = now
         self._running = self._worker.submit(lambda: self.collector.collect(windows))
 
     async def _wait(self, timeout_s: float) -> bool:
