@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from installed import Site
@@ -30,29 +33,25 @@ def chromium():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A server of the module's own on a small furnished AMIGA."""
-    site = Site(tmp_path_factory.mktemp("site")).furnish()
-    site.start()
-    yield site
-    site.close()
+    with Site(tmp_path_factory.mktemp("site")) as site:
+        site.furnish().start()
+        yield site
 
 
 @pytest.fixture
 def own_site(tmp_path):
     """own_site("key=value", ...) → a server of this test alone, started."""
-    sites = []
+    with ExitStack() as sites:
 
-    def make(*overrides, furnish=True, **more):
-        folder = tmp_path / f"site-{len(sites)}"
-        folder.mkdir()
-        sites.append(site := Site(folder, *overrides, **more))
-        if furnish and site.sim is not None:
-            site.furnish()
-        site.start()
-        return site
+        def make(*overrides, furnish=True, **more):
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            site = sites.enter_context(Site(folder, *overrides, **more))
+            if furnish and site.sim is not None:
+                site.furnish()
+            site.start()
+            return site
 
-    yield make
-    for site in sites:
-        site.close()
+        yield make
 
 
 @pytest.fixture

@@ -66,7 +66,10 @@ class Site:
         self.stop()
         self.start()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         """End everything, also after a failed test."""
         if self.sim is not None:
             self.sim.close()
