@@ -55,7 +55,7 @@ async function ask(method, path, headers = {}) {
 async function explained(response) {
   const cause = await refusal(response);
   if (response.status === 401) {
-    return `The token was not accepted: ${cause}. A sign-in link works once and for two minutes; a token ends with its time. Make a new one as shown below.`;
+    return `The token was not accepted: ${cause}. A new one comes from scripts/mktoken.py --login or scripts/mktoken.py --subject NAME.`;
   }
   if (response.status === 429 || response.status === 503) {
     const ms = retryAfterMs(response);
