@@ -5,6 +5,7 @@ Every file is private (0600). Nothing here knows Tornado or the network.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -20,7 +21,7 @@ SERVER_FILE = "server.json"
 USED_LOGINS_FILE = "used_logins.jsonl"
 
 SECRET_BYTES = 32  # 256 bits: HS256's own block; shorter keys are refused (RFC 7518, 3.2)
-# 32 random bytes have 30 different values on average; 1 of 10^14 has fewer than 20.
+# 32 random bytes have 30 different values on average; 1 of 10^9 has fewer than 20.
 MIN_DISTINCT_BYTES = 20
 _SAMPLES = (bytes(range(32)), bytes(range(1, 33)), bytes(range(31, -1, -1)))
 
@@ -99,6 +100,9 @@ def announce_server(state_dir: Path, url: str) -> None:
     """Write where we listen into `server.json`, for commands that print links."""
     make_private_dir(state_dir)
     aside = state_dir / f".{SERVER_FILE}.{os.getpid()}"
+    aside.unlink(
+        missing_ok=True
+    )  # of one that was killed here; in a container we have the same pid each time
     _write_private(aside, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     aside.replace(state_dir / SERVER_FILE)
 
@@ -117,7 +121,7 @@ def read_server_url(state_dir: Path) -> str | None:
     """
     found = _server_json(state_dir / SERVER_FILE)
     url, pid = found.get("url"), found.get("pid")
-    if not isinstance(url, str) or not isinstance(pid, int) or not _alive(pid):
+    if not isinstance(url, str) or not isinstance(pid, int) or pid < 1 or not _alive(pid):
         return None
     return url
 
@@ -137,6 +141,8 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True  # another user's: alive all the same
+    except OverflowError:
+        return False
     return True
 
 
@@ -164,7 +170,8 @@ class AppendLog:
             end = os.lseek(descriptor, 0, os.SEEK_END)
             if end and os.pread(descriptor, 1, end - 1) != b"\n":
                 line = b"\n" + line  # after a torn line
-            os.write(descriptor, line)
+            if os.write(descriptor, line) != len(line):  # the disk is full
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(descriptor)
 
     def read_new(self) -> list[dict[str, Any]]:
