@@ -8,15 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 WANTED_FILES = 20_000
+CALM_LOOK_S, CALM_SHARE = 0.5, 0.1
 SPIN = 200_000
 CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: nanoseconds, all threads of a process
 
 
+@cache
 def cores() -> tuple[int, int]:
-    """The core of the servers and the core of the load (one and the same where there is only one)."""
+    """The core of the servers and the core of the load (one and the same where there is only one).
+
+    Asked once: the benchmark binds itself to the second of them.
+    """
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[-1]
 
@@ -89,6 +95,17 @@ def noise_between(before: CoreTimes, after: CoreTimes, server_cpu_s: float, load
     return Noise(
         round(foreign, 3), round((after.steal - before.steal) / wall, 3), round(load_cpu_s / wall, 3)
     )
+
+
+def wait_for_calm(most_s: float) -> None:
+    """Wait until both cores have been nearly idle for a moment, or so long."""
+    until = time.monotonic() + most_s
+    while time.monotonic() < until:
+        before = [core_times(core) for core in cores()]
+        time.sleep(CALM_LOOK_S)
+        after = [core_times(core) for core in cores()]
+        if all(b.busy - a.busy <= CALM_SHARE * (b.at - a.at) for a, b in zip(before, after, strict=True)):
+            return
 
 
 def spin_ms(core: int) -> float:

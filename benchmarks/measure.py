@@ -119,7 +119,7 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
     connected = load.answer(CONNECT_S)
     connect_cpu = machine.cpu_s(server.pid) - idle_cpu
     full_rss = machine.rss_bytes(server.pid)
-    load.say(f"ticks {plan.warm_up} {plan.gap_us}\n")
+    load.say(f"ticks {max(2, round(plan.warm_up * min(cell.ticks, 1)))} {plan.gap_us}\n")
     load.answer(TICKS_S)
     ticks = max(3, round(plan.ticks * cell.ticks))
     server.say("m")

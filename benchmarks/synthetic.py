@@ -43,6 +43,7 @@ from amiga_ws.snapshot import (
 HOURS = 24
 EPOCH = 1_760_000_000.0
 TOOLS = ("Read", "Bash", "Edit", "Grep", "Glob", "Write", "Task", "TodoWrite", "WebFetch", "WebSearch")
+SOURCES = ("amiga", "hooks", "transcripts")
 POSITION = "0123abcd.24.10"
 LIVELY = 3  # tasks whose row moves at a tick
 TASK_BYTES = 330  # of one row without its description, to find how many rows make a size
@@ -149,7 +150,7 @@ class Changing:
             sessions=Sessions(total_sessions=12, total_tools=900, active=[] if few else [session] * LIVELY),
         )
         return AmigaFacts(
-            sources={name: Source(state="ok", as_of=EPOCH) for name in ("amiga", "hooks", "transcripts")},
+            sources={name: Source(state="ok", as_of=EPOCH) for name in SOURCES[: 1 if few else None]},
             totals=TaskTotals(total=400, pending=2, running=6, completed=350, failed=40, stopped=2),
             tasks=list(self._tasks),
             activity=list(self._activity),
@@ -161,9 +162,9 @@ class Changing:
 
     def _pad(self, wanted_bytes: int) -> None:
         """Lengthen the descriptions until the JSON of the snapshot has the wanted size."""
-        missing = wanted_bytes - len(self.encoded())
-        if missing < 0:
-            raise ValueError(f"a snapshot of {wanted_bytes} bytes is {-missing} too small")
+        missing = max(
+            0, wanted_bytes - len(self.encoded())
+        )  # the smallest may grow with the snapshot's fields
         share, rest = divmod(missing, len(self._tasks))
         for number, task in enumerate(self._tasks):
             text = (
@@ -201,7 +202,7 @@ class SyntheticAmiga:
     """A TaskCollector that reads nothing."""
 
     name = "amiga"
-    source_names = ("amiga", "hooks", "transcripts")
+    source_names = SOURCES
 
     def __init__(self, source: Changing) -> None:
         self._source = source
