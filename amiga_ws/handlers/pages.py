@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import mimetypes
+import re
+import stat
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +17,7 @@ from amiga_ws.handlers.guard import SERVER_VERSION, Guarded, Services
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = PACKAGE / "static"
+PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}", re.IGNORECASE | re.ASCII)  # no separator in it
 SERVED = {".css", ".html", ".js", ".json", ".map", ".png", ".svg", ".txt", ".woff2"}
 
 
@@ -67,7 +70,7 @@ class _File:
 class Static(Guarded):
     """`/static/*`: the pages' own files, for anybody; revalidated each time (ETag), never stale.
 
-    A name is looked up among the files there are, so no path of a peer's making is ever opened.
+    Only a plain file name is one, so no path of a peer's making is ever opened, and no link is followed.
     """
 
     public: ClassVar[bool] = True
@@ -85,17 +88,19 @@ class Static(Guarded):
         self.get(name)
 
     def _find(self, name: str) -> _File:
-        path = _served().get(name)
-        if path is None:
-            raise HTTPError(404, "there is no such file")
-        file = self._files.get(name)
-        if file is None or file.mtime_ns != path.stat().st_mtime_ns:
-            file = self._files[name] = _File(path)
+        path = STATIC / name
+        try:
+            if not PLAIN_NAME.fullmatch(name) or path.suffix not in SERVED:
+                raise FileNotFoundError
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                raise FileNotFoundError
+            file = self._files.get(name)
+            if file is None or file.mtime_ns != found.st_mtime_ns:
+                file = self._files[name] = _File(path)
+        except OSError as error:
+            raise HTTPError(404, "there is no such file") from error
         return file
-
-
-def _served() -> dict[str, Path]:
-    return {str(path.relative_to(STATIC)): path for path in STATIC.rglob("*") if path.suffix in SERVED}
 
 
 class Favicon(Static):
