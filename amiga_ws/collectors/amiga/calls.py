@@ -5,6 +5,7 @@ What a row costs does not depend on how many came before it. `groups.py` has the
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
 RECHECK_IDS = 32  # open rows of a group that may have been completed: AMIGA completes the newest
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
+RECHECK_OWNERS = 12
 RECHECK_LIMIT = 300  # rows looked at again per reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
@@ -86,6 +88,7 @@ class Calls:
         self._durations = Histograms()
         self._presence = Buckets()  # owners by the minute of their last sign of life
         self._dirty: dict[str, Owner] = {}
+        self._turn = 0
         self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
 
     # -- feeding -------------------------------------------------------------------------------
@@ -158,22 +161,20 @@ class Calls:
         self._dirty[key] = owner
 
     def to_recheck(self) -> dict[int, tuple[str, int]]:
-        """Ids of open rows that may have been completed by now, each with its owner and tool."""
+        """Ids of open rows that may have been completed by now, each with its owner and tool.
+
+        Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
+        end may leave no status row. At most 300.
+        """
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()
-        hot = list(touched)
-        hot += [(key, tool) for key, owner in self.live.items() for tool in {one for _, one in owner.open}]
-        hot += [
-            (key, tool) for key, owner in self._newest_settled() for tool in {one for _, one in owner.open}
-        ]
-        for key, tool in hot:
+        for key, tool in itertools.chain(touched, self._suspects()):
             owner = self.owners.get(key)
             group = owner.groups.get(tool) if owner is not None else None
             if group is not None:
                 for row_id in group.open_ids[-RECHECK_IDS:]:
                     wanted[row_id] = (key, tool)
             if len(wanted) >= RECHECK_LIMIT:
-                self._touched |= touched  # the rest next time
                 break
         return wanted
 
@@ -331,12 +332,17 @@ class Calls:
         owner.settled = None
         self._settled.pop(owner.key, None)
 
-    def _newest_settled(self) -> Iterator[tuple[str, Owner]]:
-        """A few whose open calls were given up most recently: they may end after all."""
-        for count, (key, owner) in enumerate(reversed(self._settled.items())):
-            if count >= 8:  # noqa: PLR2004 - a few
-                return
-            yield key, owner
+    def _suspects(self) -> Iterator[tuple[str, int]]:
+        """(owner, tool) of groups that may have open rows completed unseen, the likeliest first."""
+        for owner in self.live.values():
+            yield from {(owner.key, tool) for _, tool in owner.open}
+        recent = list(itertools.islice(reversed(self.owners.values()), RECHECK_OWNERS))
+        self._turn += 1
+        for place in range(len(recent)):
+            owner = recent[(place + self._turn) % len(recent)]
+            for tool, group in owner.groups.items():
+                if group.open_ids:
+                    yield owner.key, tool
 
     def _forget(self, key: str) -> None:
         del self.owners[key]
