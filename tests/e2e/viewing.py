@@ -51,14 +51,19 @@ class Viewer:
 
     def arrive(self, path="/", subject="owner", scope="metrics:read admin"):
         """Open a page with a session, as one who signed in some time ago."""
-        name, value = self.site.session(subject, scope)
-        self.page.context.add_cookies(
-            [{"name": name, "value": value, "url": self.site.url, "httpOnly": True, "sameSite": "Lax"}]
-        )
+        self.gets_session(subject, scope)
         self.open(path)
         if path.partition("?")[0] == "/":
             self.live()
         return self
+
+    def gets_session(self, subject="owner", scope="metrics:read admin"):
+        """Give the browser the cookie of a sign-in; the `Cookie` header it will send."""
+        name, value = self.site.session(subject, scope)
+        self.page.context.add_cookies(
+            [{"name": name, "value": value, "url": self.site.url, "httpOnly": True, "sameSite": "Lax"}]
+        )
+        return f"{name}={value}"
 
     def live(self, within_s=10):
         """Wait until values have come over a working stream."""
