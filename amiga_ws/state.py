@@ -100,9 +100,8 @@ def announce_server(state_dir: Path, url: str) -> None:
     """Write where we listen into `server.json`, for commands that print links."""
     make_private_dir(state_dir)
     aside = state_dir / f".{SERVER_FILE}.{os.getpid()}"
-    aside.unlink(
-        missing_ok=True
-    )  # of one that was killed here; in a container we have the same pid each time
+    # A server that was killed here may have left one: in a container each has the same pid.
+    aside.unlink(missing_ok=True)
     _write_private(aside, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     aside.replace(state_dir / SERVER_FILE)
 
