@@ -1,0 +1,396 @@
+"""Start, shutdown and the process: ports, files, signals, descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from processes import CHECKOUT, Running, completed
+from servers import AmigaInHand, RawWebSocket, ServerInHand, eventually, settings_in
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from amiga_ws import state
+from amiga_ws.listening import StartError, bind, carried_connections
+from amiga_ws.wire import Close
+
+SERVE = [sys.executable, "-m", "amiga_ws", "serve"]
+
+
+def serving(tmp_path, *overrides):
+    """A server process whose files are in tmp_path."""
+    given = [f"state_dir={tmp_path / 'state'}", f"amiga.root={tmp_path / 'amiga'}", "server.port=0"]
+    options = [option for each in (*given, *overrides) for option in ("--set", each)]
+    return Running([*SERVE, *options], CHECKOUT, tmp_path / "stderr.txt")
+
+
+def token_of(tmp_path, *options):
+    made = completed(
+        [*SERVE[:-1], "token", "--subject", "ada", "--set", f"state_dir={tmp_path / 'state'}", *options],
+        cwd=CHECKOUT,
+    )
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+# -- start --------------------------------------------------------------------------------------
+
+
+async def test_a_running_server_stands_in_server_json_and_a_stopped_one_does_not(server):
+    path = server.settings.state_dir / "server.json"
+    assert json.loads(path.read_text()) == {"url": server.url, "pid": os.getpid()}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert state.read_server_url(server.settings.state_dir) == server.url
+    await server.stop()
+    assert not path.exists()
+    await server.start()
+
+
+def leaves_a_socket(test):
+    """Tornado's bind_sockets leaves the socket it could not bind to the garbage collector."""
+    for category in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
+        test = pytest.mark.filterwarnings(f"ignore::{category}")(test)
+    return test
+
+
+def taken(count):
+    """Sockets that listen on `count` free ports in a row, and the first of those."""
+    while True:
+        held = [socket.create_server(("127.0.0.1", 0))]
+        first = held[0].getsockname()[1]
+        try:
+            held += [socket.create_server(("127.0.0.1", port)) for port in range(first + 1, first + count)]
+        except OSError:
+            for each in held:
+                each.close()
+            continue
+        return held, first
+
+
+@leaves_a_socket
+def test_a_taken_port_gives_way_to_the_next_free_one_and_says_so(caplog):
+    held, first = taken(2)
+    free = socket.create_server(("127.0.0.1", 0))
+    last = free.getsockname()[1]
+    free.close()
+    (bound,) = bind("127.0.0.1", [first, first + 1, last])
+    assert bound.getsockname()[1] == last
+    assert f"port {first} is taken; listening on {last} instead" in caplog.text
+    for each in (*held, bound):
+        each.close()
+
+
+@leaves_a_socket
+def test_when_all_are_taken_it_says_so():
+    held, first = taken(2)
+    with pytest.raises(StartError, match=f"ports {first}-{first + 1} are all taken; set server.port"):
+        bind("127.0.0.1", [first, first + 1])
+    with pytest.raises(StartError, match=f"port {first} is taken"):
+        bind("127.0.0.1", [first])
+    for each in held:
+        each.close()
+
+
+@leaves_a_socket
+async def test_only_an_unset_port_gives_way(tmp_path, io_loop):
+    """A port somebody asked for is that port or nothing."""
+    held, first = taken(1)
+    server = ServerInHand(settings_in(tmp_path, f"server.port={first}"))
+    with pytest.raises(StartError, match=f"port {first} is taken"):
+        await server.start()
+    held[0].close()
+    await server.start()  # nothing was left half started
+    assert server.port == first
+    await server.stop()
+
+
+@leaves_a_socket
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["server.host=192.0.2.1"], "cannot listen on 192.0.2.1:0"),
+        (["server.host=no-such-host.invalid"], "cannot listen on no-such-host.invalid:0"),
+        (["server.tls.cert=missing.pem"], "server.tls.cert and server.tls.key go together"),
+        (["server.tls.cert=missing.pem", "server.tls.key=missing.key"], "server.tls: cannot use"),
+    ],
+)
+async def test_a_start_that_cannot_be_is_one_sentence(tmp_path, io_loop, overrides, said):
+    with pytest.raises(StartError, match=said):
+        await ServerInHand(settings_in(tmp_path, *overrides)).start()
+
+
+def test_a_broken_start_is_one_line_and_exit_1(tmp_path):
+    blocked = tmp_path / "a-file"
+    blocked.write_text("")
+    weak = tmp_path / "weak"
+    weak.mkdir()
+    (weak / "secret.hex").write_text("00" * 32)
+    (weak / "secret.hex").chmod(0o600)
+    for state_dir, said in (
+        (blocked / "state", "cannot use"),
+        ("/proc/nowhere", "cannot use"),
+        (weak, "no usable secret"),
+    ):
+        ended = completed([*SERVE, "--set", f"state_dir={state_dir}", "--set", "server.port=0"], cwd=CHECKOUT)
+        assert ended.returncode == 1, state_dir
+        assert ended.stdout == ""
+        assert ended.stderr.startswith("amiga_ws: ")
+        assert said in ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
+
+
+async def test_a_second_server_on_the_same_state_is_refused_and_told_where_the_first_is(server):
+    second = ServerInHand(server.settings)
+    with pytest.raises(state.StateError, match=server.url):
+        await second.start()
+
+
+def test_stdout_has_one_line_and_names_a_port_that_listens(tmp_path):
+    with serving(tmp_path) as running:
+        assert running.first_line.startswith("listening on http://127.0.0.1:")
+        assert running.request("GET", "/health")[0] == 200
+        code, rest = running.stop()
+        assert (code, rest) == (0, "")
+
+
+# -- the descriptor limit -----------------------------------------------------------------------
+
+
+def test_connections_that_the_descriptor_limit_cannot_carry_are_lowered_with_a_warning(tmp_path):
+    command = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh", *SERVE]
+    options = [f"state_dir={tmp_path / 'state'}", "server.port=0", "limits.connections=500"]
+    with Running(
+        [*command, *(word for option in options for word in ("--set", option))],
+        CHECKOUT,
+        tmp_path / "stderr.txt",
+    ) as running:
+        log = running.wait_for("limits.connections 500 is lowered to 64")
+        assert "ulimit -n" in log
+        assert running.request("GET", "/ready")[0] == 200
+        assert running.stop()[0] == 0
+
+
+def test_the_soft_limit_is_raised_as_far_as_needed():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        assert carried_connections(300) == 300
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 364
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# -- shutdown -----------------------------------------------------------------------------------
+
+
+async def test_stop_says_bye_to_every_stream_of_both_kinds(start):
+    server = await start()
+    stream, peer = await server.events(), await server.websocket()
+    stopping = asyncio.ensure_future(server.stop())
+    for bye in ((await stream.until("bye")).data, (await peer.until("bye"))["data"]):
+        assert (bye["code"], bye["reconnect"]) == (4001, True)
+        assert 500 <= bye["retry_ms"] <= 3000
+        assert bye["ref"]
+    assert await stream.next() is None
+    code, reason = await peer.closed()
+    assert (code, reason) == (Close.SHUTTING_DOWN, "the server is shutting down")
+    await peer.send(0x8, code.to_bytes(2, "big"))
+    await stopping
+    assert server.host.closed
+    assert not server.hub.connections_of()
+    await server.start()
+
+
+async def test_stop_does_not_wait_for_a_peer_that_does_not_answer(start):
+    server = await start()
+    await server.websocket()
+    began = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - began < 4
+    await server.start()
+
+
+async def test_stop_does_not_wait_for_a_collector_that_hangs(start):
+    server = await start()
+    server.amiga.gate.clear()
+    reading = asyncio.ensure_future(server.facts.refresh(frozenset({24})))
+    began = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - began < 4
+    server.amiga.gate.set()
+    reading.cancel()
+    server.amiga = AmigaInHand()
+    await server.start()
+
+
+async def test_a_stream_that_comes_while_it_stops_is_told_to_come_back(start):
+    """Over a connection that was open before: the listener is closed already."""
+    server = await start()
+    server._ready = False
+    refused = await RawWebSocket.open(server)
+    assert refused.reply.status == 503
+    assert int(refused.reply.header("Retry-After")) >= 1
+    server._ready = True
+
+
+def test_sigterm_says_bye_to_streams_and_exits_0_within_5_s(tmp_path):
+    with serving(tmp_path) as running:
+        token = token_of(tmp_path)
+        address = running.url.replace("http", "ws") + "/ws"
+        with (
+            connect(address, additional_headers={"Authorization": f"Bearer {token}"}) as peer,
+            socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=5) as stream,
+        ):
+            stream.sendall(
+                f"GET /api/stream/metrics HTTP/1.1\r\nHost: {running.url[7:]}\r\n"
+                f"Authorization: Bearer {token}\r\n\r\n".encode()
+            )
+            while b"subscribed" not in stream.recv(65536):
+                pass
+            began = time.monotonic()
+            running.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ConnectionClosed):
+                while (message := json.loads(peer.recv(timeout=5)))["event"] != "bye":
+                    pass
+            assert (message["event"], message["data"]["code"]) == ("bye", 4001)
+            received = b""
+            while part := stream.recv(65536):
+                received += part
+            assert b'event: bye\ndata: {"code":4001,' in received
+            code, rest = running.process.wait(5), running.process.stdout.read()
+            assert time.monotonic() - began < 5
+            assert (code, rest) == (0, b"")
+        assert not (tmp_path / "state" / "server.json").exists()
+        log = running.stderr()
+        assert "Traceback" not in log
+        assert token not in log
+
+
+def test_sigint_ends_it_as_well(tmp_path):
+    with serving(tmp_path) as running:
+        assert running.stop(signal.SIGINT)[0] == 0
+        assert "Traceback" not in running.stderr()
+
+
+def test_a_killed_server_leaves_nothing_that_hinders_the_next(tmp_path):
+    with serving(tmp_path) as running:
+        running.kill()
+    assert state.read_server_url(tmp_path / "state") is None
+    with serving(tmp_path) as running:
+        assert running.stop()[0] == 0
+
+
+def test_a_login_token_works_once_over_a_kill(tmp_path):
+    with serving(tmp_path) as running:
+        login = token_of(tmp_path, "--login", "--json")
+        token = json.loads(login)["token"]
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert running.request("POST", "/api/session", bearer)[0] == 201
+        running.kill()
+    with serving(tmp_path) as running:
+        assert running.request("POST", "/api/session", bearer)[0] == 401
+        assert token not in running.stderr()
+
+
+def test_a_second_signal_ends_the_drain(tmp_path):
+    with serving(tmp_path, "server.drain_s=60s") as running:
+        running.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while running.request("GET", "/ready")[0] != 503:
+            assert time.monotonic() < deadline
+        assert running.stop()[0] == 0
+
+
+# -- reload -------------------------------------------------------------------------------------
+
+
+async def test_a_reload_takes_in_origins_and_limits_and_keeps_connections(start, tmp_path):
+    server = await start()
+    peer = await server.websocket()
+    folder = server.settings.state_dir.parent
+    friend = {"Origin": "https://friend.example"}
+    assert (await server.ask("/health", friend)).status == 403
+    wanted = settings_in(folder, "origins.allowed=https://friend.example", "limits.requests_burst=1")
+    assert server.reload(lambda: wanted)
+    assert (await server.ask("/health", friend)).status == 200
+    assert (await server.ask("/api/session")).status == 401
+    assert (await server.ask("/api/session")).status == 429
+    await peer.say("unsubscribe")
+    await peer.until("unsubscribed")
+
+
+async def test_a_broken_configuration_is_not_taken_in(server, caplog):
+    def broken():
+        raise StartError("line 3 is wrong")
+
+    before = server.settings
+    assert not server.reload(broken)
+    assert server.settings is before
+    assert "not reloaded, the former configuration stays in force: line 3 is wrong" in caplog.text
+    caplog.clear()
+
+
+def test_sighup_reads_the_file_again(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"state_dir: {tmp_path}/state\nserver: {{port: 0}}\n")
+    with Running([*SERVE, "--config", str(config)], CHECKOUT, tmp_path / "stderr.txt") as running:
+        assert running.request("GET", "/health", {"Origin": "http://a.example"})[0] == 403
+        config.write_text(config.read_text() + "origins: {allowed: ['http://a.example']}\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("reloaded")
+        assert running.request("GET", "/health", {"Origin": "http://a.example"})[0] == 200
+        config.write_text("origins: {allowed: [no]}\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("not reloaded")
+        assert running.request("GET", "/health", {"Origin": "http://a.example"})[0] == 200
+        assert running.stop()[0] == 0
+
+
+# -- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    subprocess.run(  # noqa: S603 - our own words
+        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+async def test_over_tls_the_cookie_is_secure_and_bound_to_the_host(start, certificate):
+    cert, key = certificate
+    server = await start(f"server.tls.cert={cert}", f"server.tls.key={key}")
+    assert server.url.startswith("https://127.0.0.1:")
+    context = ssl.create_default_context(cafile=str(cert))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+    writer.write(
+        f"POST /api/session HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 0\r\n"
+        f"Authorization: Bearer {server.token()}\r\nConnection: close\r\n\r\n".encode()
+    )
+    reply = (await reader.read()).decode()
+    writer.close()
+    assert reply.startswith("HTTP/1.1 201")
+    assert "Set-Cookie: __Host-amiga_session=" in reply
+    assert "; Secure" in reply
+    assert "Strict-Transport-Security: " in reply
+    plain = await asyncio.open_connection("127.0.0.1", server.port)
+    plain[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        assert not (await plain[0].read()).startswith(b"HTTP")
+    plain[1].close()
+    await eventually(lambda: not server.hub.connections_of())
