@@ -87,6 +87,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--ticks", type=int, default=30, help="measured in a repetition (30)")
     options.add_argument("--warm-up", type=int, default=10, metavar="N", help="ticks before them (10)")
     options.add_argument("--gap-ms", type=float, default=10, help="pause after each tick (10)")
+    options.add_argument("--retries", type=int, default=0, help="of a run that others disturbed (0)")
+    options.add_argument(
+        "--calm", type=float, default=0, metavar="S", help="wait so long for quiet cores (0)"
+    )
     options.add_argument(
         "--only", action="append", metavar="TEXT", help="cells whose name holds TEXT; may repeat"
     )
