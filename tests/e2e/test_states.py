@@ -1,0 +1,137 @@
+"""What the page says when something is missing, broken, gone or over."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from playwright.sync_api import expect
+from processes import CHECKOUT, clean_environment, completed
+
+from amiga_ws.simulate import Simulator
+
+LOST = r"ERR_CONNECTION_REFUSED|WebSocket connection|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
+REFUSED = r"status of 40[13]|WebSocket connection"
+
+
+def test_without_an_amiga_the_page_says_where_it_looked_and_what_to_do(look, own_site):
+    site = own_site(amiga=False)
+    viewer = look(site).arrive()
+    panel = viewer["#no-amiga"]
+    expect(panel).to_be_visible()
+    expect(viewer["#no-amiga-path"]).to_contain_text(str(site.amiga_root))
+    expect(panel).to_contain_text("amiga.root")
+    expect(panel).to_contain_text("--demo")
+    expect(viewer["#verdict"]).to_have_attribute("data-verdict", "down")
+    expect(viewer.number("overview.system.memory.percent")).to_contain_text("%")
+    assert viewer.number("overview.tasks.total").text_content() == "\N{EN DASH}"  # unknown is not 0
+
+    sim = Simulator(site.amiga_root)
+    sim.queue_task("The first one")
+    expect(panel).to_be_hidden(timeout=10_000)
+    expect(viewer["#tasks tbody"]).to_contain_text("The first one")
+    sim.close()
+
+
+def test_broken_database_keeps_the_last_values_and_says_why(look, own_site):
+    site = own_site()
+    viewer = look(site).arrive()
+    total = viewer.number("overview.tasks.total")
+    expect(total).to_have_attribute("data-value", "4")
+    site.sim.close()
+    site.sim.database.write_bytes(b"this is not a database" * 1000)
+    source = viewer['#sources [data-source="amiga"]']
+    expect(source).to_have_attribute("data-state", "error", timeout=10_000)
+    assert source.locator('[data-field="error"]').text_content()
+    assert source.locator('[data-field="hint"]').text_content()
+    expect(viewer["#tile-tasks"]).to_have_attribute("data-state", "error")
+    expect(viewer["#tile-tasks .source-note"]).to_be_visible()
+    expect(viewer["#verdict"]).to_have_attribute("data-verdict", "down")
+    expect(total).to_have_attribute("data-value", "4")
+
+
+def test_lost_connection_is_told_after_5_s_and_forgotten_on_return(look, own_site):
+    site = own_site()
+    viewer = look(site).arrive()
+    viewer.forgive(LOST)
+    site.stop()
+    gone = time.monotonic()
+    expect(viewer["#connection"]).not_to_have_attribute("data-state", "live")
+    expect(viewer["#banner"]).to_be_hidden()
+    expect(viewer["#banner"]).to_be_visible(timeout=8000)
+    assert time.monotonic() - gone > 3
+    expect(viewer["#banner-title"]).to_have_text("Connection lost.")
+    expect(viewer["#banner-text"]).to_contain_text("Values are")
+    expect(viewer["#banner-next"]).to_contain_text("Next try in")
+    expect(viewer["#verdict"]).to_have_attribute("data-verdict", "stale")
+    assert viewer.page.title().startswith("STALE")
+    expect(viewer.number("overview.tasks.total")).to_have_attribute("data-value", "4")
+    site.start()
+    viewer["#banner [data-retry]"].click()
+    viewer.live()
+    expect(viewer["#banner"]).to_be_hidden()
+
+
+def test_sign_out_everywhere_ends_every_page_and_each_comes_back_to_its_view(look, own_site):
+    site = own_site()
+    here, there = look(site).arrive("/?hours=6"), look(site).arrive("/?status=failed")
+    other_subject = look(site).arrive(subject="grace")
+    for viewer in (here, there):
+        viewer.forgive(REFUSED)
+    signed_out = time.monotonic()
+    here["#who"].click()
+    here["#signout-everywhere"].click()
+    here.page.wait_for_url(f"{site.url}/login")
+    expect(there["#tasks tbody tr"]).to_have_count(0, timeout=3000)
+    assert time.monotonic() - signed_out < 5
+    comes_back(there)
+    expect(there['#chips [data-status="failed"]']).to_have_attribute("aria-pressed", "true")
+    other_subject.live()
+
+
+def test_revocation_by_command_ends_the_page_within_2_s(look, own_site):
+    """No retry loop, nothing of the data left, and the same view after signing in again."""
+    site = own_site()
+    viewer = look(site).arrive("/?hours=6")
+    viewer.forgive(REFUSED)
+    command = [sys.executable, "-m", "amiga_ws", "revoke", "--subject", "owner"]
+    environment = clean_environment(PYTHONPATH=str(CHECKOUT))
+    done = completed([*command, "--set", f"state_dir={site.state_dir}"], cwd=site.folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    expect(viewer["#tasks tbody tr"]).to_have_count(0, timeout=2000)
+    asked = []
+    viewer.page.on("request", lambda request: asked.append(request.url))
+    viewer.page.wait_for_timeout(2500)
+    assert len([url for url in asked if "/ws" in url or "/api/" in url]) <= 2, asked
+    comes_back(viewer)
+    expect(viewer['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+
+
+def comes_back(viewer):
+    """Sign in where the page asks for it: the sign-in page, or the panel in place."""
+    token = viewer["#token, #signin-panel-token"].locator("visible=true")
+    expect(token).to_have_count(1)
+    token.fill(viewer.site.token("owner"))
+    token.press("Enter")
+    viewer.live()
+
+
+def test_expired_session_signs_in_in_place(look, own_site):
+    """A session never outlives the token it came from; the page stays, the view stays, only the stream ends."""
+    site = own_site()
+    viewer = look(site)
+    viewer.forgive(REFUSED)
+    viewer.open("/login?next=/%3Fhours%3D6")
+    viewer["#token"].fill(site.token("owner", "--ttl", "4s"))
+    viewer["#signin"].click()
+    viewer.live()
+    viewer.page.evaluate("window.sameDocument = true")
+    expect(viewer["#signin-panel"]).to_be_visible(timeout=40_000)
+    expect(viewer["#signedout-reason"]).to_contain_text("expired")
+    expect(viewer.number("overview.tasks.total")).to_have_attribute("data-value", "4")
+    comes_back(viewer)
+    expect(viewer["#signin-panel"]).to_be_hidden()
+    assert viewer.page.evaluate("window.sameDocument") is True
+    expect(viewer['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+    site.sim.queue_task("After signing in again")
+    expect(viewer["#tasks tbody"]).to_contain_text("After signing in again", timeout=3000)
