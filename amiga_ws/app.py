@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import ParseBodyConfig, ParseMultipartConfig, set_parse_body_config
@@ -26,7 +28,7 @@ from amiga_ws.client import Clock, Transport
 from amiga_ws.collectors import Collector, TaskCollector
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.collectors.host import HostCollector
-from amiga_ws.config import ConfigError, Settings
+from amiga_ws.config import ROWS, ConfigError, Settings
 from amiga_ws.demo import Demo
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
@@ -65,8 +67,22 @@ HTTP_LIMITS = {
     "max_header_size": 16 * 1024,
     "max_buffer_size": 1024 * 1024,
 }
-# What a reload cannot change under open connections and running collectors.
-FIXED = ("state_dir", "server.host", "server.port", "limits.message_bytes", "limits.connections")
+# What a reload takes in: the rest stands in open connections and running collectors.
+RELOADED = (
+    "auth.",
+    "limits.connections_per_",
+    "limits.messages_",
+    "limits.new_connections_",
+    "limits.refreshes_",
+    "limits.requests_",
+    "log.",
+    "origins.",
+    "server.allowed_hosts",
+    "server.drain_s",
+    "server.public_url",
+    "server.tls.",
+    "server.trusted_proxies",
+)
 
 
 class Server:
@@ -179,15 +195,19 @@ class Server:
         """
         try:
             settings = load()
+            changed = [key for key in ROWS if settings.get(key) != self.settings.get(key)]
+            settings = replace(settings, state_dir=self.settings.state_dir)
             authority = _authority(settings)
-            tls = settings.server.tls
-            if self._tls is not None and tls.cert is not None and tls.key is not None:
-                load_certificate(self._tls, tls.cert, tls.key)
+            certificate = _certificate(settings)
+            if (certificate is None) != (self._tls is None):
+                raise StartError("server.tls cannot be switched on or off without a restart")
+            if certificate is not None and self._tls is not None:
+                load_certificate(self._tls, *certificate)
         except (ConfigError, StartError, state.StateError, BadKeyError) as error:
             logger.error("not reloaded, the former configuration stays in force: %s", error)
             return False
-        for key in FIXED:
-            if settings.get(key) != self.settings.get(key):
+        for key in changed:
+            if not key.startswith(RELOADED):
                 logger.warning("%s has changed: that takes effect at the next start", key)
         self.settings = self.services.settings = settings
         self.services.policy = _policy(settings)
@@ -197,8 +217,7 @@ class Server:
             limits.new_connections_per_second, limits.new_connections_burst
         )
         self.services.requests.set_limit(limits.requests_per_second, limits.requests_burst)
-        self.gate.authority, self.gate.lifetimes = authority, settings.auth
-        self.hub.close_unwelcome(self.gate.still_good)
+        self.hub.judge_again(self.gate.change_keys(authority, settings.auth))
         log.configure(settings.log.level)
         logger.info("configuration, keys and certificate reloaded")
         return True
@@ -254,12 +273,17 @@ def _policy(settings: Settings) -> OriginPolicy:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
+    certificate = _certificate(settings)
+    return None if certificate is None else tls_context(*certificate)
+
+
+def _certificate(settings: Settings) -> tuple[Path, Path] | None:
     cert, key = settings.server.tls.cert, settings.server.tls.key
     if cert is None and key is None:
         return None
     if cert is None or key is None:
         raise StartError("server.tls.cert and server.tls.key go together: one of them is not set")
-    return tls_context(cert, key)
+    return cert, key
 
 
 def _unusable(settings: Settings, error: OSError) -> str:

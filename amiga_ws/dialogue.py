@@ -59,6 +59,7 @@ class Dialogue:
         if client.client_id not in self._hub.clients:
             return  # closed: what it sent before it read that is answered by nobody
         client.heard_at = now = self._clock.monotonic()
+        self._hub.expire_due(client)
         if wait_s := client.messages.take(now):
             self._refuse_rate(client, "limits.messages_per_second", wait_s, None)
             return

@@ -60,6 +60,8 @@ def session_claims(**changes):
         "sid": "s1",
         "pjti": "j0",
         "ptyp": "access",
+        "pkid": own_key(SECRET).kid,
+        "piat": int(NOW),
         "auth_time": int(NOW),
         "session_ends": int(NOW) + 3600,
     }
@@ -97,7 +99,7 @@ def test_issued_token_speaks_for_who_asked():
     assert (found.subject, found.scopes, found.typ) == ("ada", {"metrics:read", "admin"}, "access")
     assert (found.issued_at, found.expires_at) == (NOW, NOW + 60)
     assert found.sid is None
-    assert AUTHORITY.knows(found.kid)
+    assert AUTHORITY.vouches(found, NOW)
 
 
 def test_issued_token_carries_every_claim_of_the_contract():
@@ -186,7 +188,7 @@ def test_session_minted_at_any_fraction_of_a_second_verifies(session_ttl):
     assert session.expires_at <= NOW + 0.6 + session_ttl
 
 
-@pytest.mark.parametrize("gone", ["sid", "pjti", "ptyp", "auth_time", "session_ends"])
+@pytest.mark.parametrize("gone", ["sid", "pjti", "ptyp", "pkid", "piat", "auth_time", "session_ends"])
 def test_session_lacking_one_of_its_claims_is_refused(gone):
     assert verify(signed(session_claims()), typ="session").sid == "s1"
     assert refusal(signed(session_claims(**{gone: None})), typ="session").forged
@@ -382,7 +384,7 @@ def test_time_that_is_none_is_refused(name, value):
     assert refusal(signed(text)).forged
 
 
-@pytest.mark.parametrize("name", ["auth_time", "session_ends"])
+@pytest.mark.parametrize("name", ["piat", "auth_time", "session_ends"])
 @pytest.mark.parametrize("value", ['"1800003600"', "1e308", "NaN", "true"])
 def test_session_time_that_is_none_is_refused(name, value):
     text = json.dumps(session_claims(**{name: None}))[:-1] + f', "{name}": {value}}}'
@@ -564,8 +566,10 @@ def test_token_of_an_older_secret_counts_until_that_key_ends():
     assert not caught.value.forged
     with pytest.raises(TokenError, match="unknown kid"):
         AUTHORITY.verify(token, typ="access", now=NOW)
-    assert both.knows(old.kid)
-    assert not AUTHORITY.knows(old.kid)
+    identity = both.verify(token, typ="access", now=NOW)
+    assert both.vouches(identity, NOW + 99)
+    assert not both.vouches(identity, NOW + 100)
+    assert not AUTHORITY.vouches(identity, NOW)
 
 
 def test_kid_of_one_key_never_lets_another_sign():

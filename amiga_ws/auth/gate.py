@@ -16,15 +16,15 @@ class Gate:
     def __init__(
         self, authority: Authority, lifetimes: Lifetimes, state_dir: Path, wall: Callable[[], float]
     ) -> None:
-        self.authority = authority  # replaced when keys are reloaded
+        self.authority = authority  # set anew by change_keys
         self.lifetimes = lifetimes  # likewise
         self._wall = wall
         self._logins = UsedLogins(state_dir, wall())
         self.revocations = Revocations(state_dir, wall())
 
-    def verify(self, token: str, typ: TokenType | tuple[TokenType, ...]) -> Identity:
-        """The identity of a token that may be used now. Raises TokenError."""
-        identity = self.authority.verify(token, typ=typ, now=self._wall())
+    def verify(self, token: str, typ: TokenType | tuple[TokenType, ...], *, late_s: float = 0.0) -> Identity:
+        """The identity of a token that may be used now, or could `late_s` ago. Raises TokenError."""
+        identity = self.authority.verify(token, typ=typ, now=self._wall() - late_s)
         if self.revocations.hit(identity):
             raise TokenError("revoked", forged=False)
         return identity
@@ -41,12 +41,20 @@ class Gate:
         return self.authority.mint_session(parent, now)
 
     def renew(self, session: Identity) -> tuple[str, Identity]:
-        """The same session with a later end. Raises TokenRefusedError when it has reached its last one."""
+        """The same session with a later end. Raises TokenRefusedError, TokenError when it has reached its last."""
         return self.authority.renew_session(session, self._wall())
 
     def revoke(self, identity: Identity) -> None:
         """Take back a token, or a whole session."""
         self.revocations.add(of_identity(identity, self._wall(), self.lifetimes.session_max))
+
+    def revoke_token(self, token: str) -> None:
+        """Take back a token, also one that has ended: what was signed in with it may live longer.
+
+        Raises:
+            TokenError: none of ours.
+        """
+        self.revoke(self.authority.recognise(token))
 
     def revoke_jti(self, jti: str) -> None:
         """Take back a token that is known by its id only; kept as long as one could live."""
@@ -61,6 +69,24 @@ class Gate:
     def _longest(self) -> float:
         return max(self.lifetimes.max_ttl, self.lifetimes.session_max)
 
+    def change_keys(
+        self, authority: Authority, lifetimes: Lifetimes
+    ) -> Callable[[Identity], Identity | None]:
+        """Judge by other keys from now on.
+
+        Returns what is left of an identity that the former ones vouched for: the same, one that ends with
+        its key, or None.
+        """
+        replaced = authority.replaced(self.authority)
+        self.authority, self.lifetimes = authority, lifetimes
+
+        def left_of(identity: Identity) -> Identity | None:
+            if replaced & {identity.kid, identity.parent_kid} or not self.still_good(identity):
+                return None
+            return authority.limited(identity, self._wall())
+
+        return left_of
+
     def still_good(self, identity: Identity) -> bool:
         """Whether an open stream's identity has not been revoked and its key not been withdrawn."""
-        return self.authority.knows(identity.kid) and not self.revocations.hit(identity)
+        return self.authority.vouches(identity, self._wall()) and not self.revocations.hit(identity)

@@ -36,6 +36,10 @@ class Key:
     material: Any
     valid_until: float | None = None
 
+    def ended(self, now: float) -> bool:
+        """Whether it verifies nothing any more."""
+        return self.valid_until is not None and now >= self.valid_until
+
 
 def own_key(secret: bytes, valid_until: float | None = None) -> Key:
     """An HS256 key; its `kid` is derived from the secret, so that a rotated one needs no name of its own."""

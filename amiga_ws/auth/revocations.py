@@ -67,7 +67,8 @@ class Revocations:
         ):
             return True
         subject = rules.get(("sub", identity.subject))
-        began = identity.issued_at if identity.auth_time is None else identity.auth_time
+        # A session counts as old as the token it was signed in with: a stolen one must not get round this.
+        began = identity.issued_at if identity.parent_issued_at is None else identity.parent_issued_at
         return subject is not None and began < subject.issued_before
 
     def all(self, now: float) -> list[Revocation]:

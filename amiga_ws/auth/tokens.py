@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import jwt
@@ -59,6 +59,8 @@ class Identity:
     sid: str | None = None  # session id; sessions only
     parent_jti: str | None = None  # the token the session was signed in with
     parent_typ: str | None = None
+    parent_kid: str | None = None  # of the key that signed that token
+    parent_issued_at: float | None = None
     auth_time: float | None = None  # when the person signed in; sessions only
     session_ends_at: float | None = None  # no renewal goes beyond; sessions only
     kid: str = ""  # of the key that signed it
@@ -95,9 +97,16 @@ class Authority:
         self._keys = {key.kid: key for key in (*others, self._own)}
         self._lifetimes = lifetimes
 
-    def knows(self, kid: str) -> bool:
-        """Whether the key of this id is (still) one of ours."""
-        return kid in self._keys
+    def vouches(self, identity: Identity, now: float) -> bool:
+        """Whether the keys behind an identity that was verified before are still ours and have not ended."""
+        kids = [identity.kid, *([] if identity.parent_kid is None else [identity.parent_kid])]
+        keys = [self._keys.get(kid) for kid in kids]
+        return all(key is not None and not key.ended(now) for key in keys)
+
+    def replaced(self, before: Authority) -> frozenset[str]:
+        """The ids of keys that stand for something else than they did before."""
+        both = self._keys.keys() & before._keys.keys()
+        return frozenset(kid for kid in both if self._keys[kid].material != before._keys[kid].material)
 
     # -- issue -----------------------------------------------------------------------------------
 
@@ -136,6 +145,8 @@ class Authority:
             "sid": secrets.token_urlsafe(16),
             "pjti": parent.jti,
             "ptyp": parent.typ,
+            "pkid": parent.kid,
+            "piat": parent.issued_at,
             "auth_time": now,
             "session_ends": ends,
         }
@@ -156,6 +167,8 @@ class Authority:
             "sid": session.sid,
             "pjti": session.parent_jti,
             "ptyp": session.parent_typ,
+            "pkid": session.parent_kid,
+            "piat": session.parent_issued_at,
             "auth_time": session.auth_time,
             "session_ends": ends,
         }
@@ -195,30 +208,45 @@ class Authority:
         Raises:
             TokenError: for anything else (RFC 8725, 3.1-3.12 are followed).
         """
+        identity, not_before = self._read(token)
+        wanted = (typ,) if isinstance(typ, str) else typ
+        if identity.typ not in wanted:
+            raise TokenError(f"a {identity.typ} token where {' or '.join(wanted)} is expected", forged=False)
+        if identity.expires_at - identity.issued_at > self._longest(identity.typ):
+            raise TokenError("lives longer than auth.max_ttl allows", forged=False)
+        if now >= identity.expires_at:
+            raise TokenError("expired", forged=False)
+        if max(identity.issued_at, not_before) > now + ISSUED_LEEWAY_S:
+            raise TokenError("not valid yet: check the clocks", forged=False)
+        return self.limited(identity, now)
+
+    def recognise(self, token: str) -> Identity:
+        """Whose token this is or was, whether or not it may still be used: to take it back. Raises TokenError."""
+        return self._read(token)[0]
+
+    def _read(self, token: str) -> tuple[Identity, float]:
+        """What a token signed by one of our keys says, and its `nbf` (0.0 for none); no time is judged."""
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenError("token too long", forged=True)
-        key = self._key_of(token, now)
+        key = self._key_of(token)
         claims = self._decode(token, key)
-        wanted = (typ,) if isinstance(typ, str) else typ
-        found = claims["typ"]
-        if found not in get_args(TokenType):
+        typ = claims["typ"]
+        if typ not in get_args(TokenType):
             raise TokenError("unknown typ", forged=True)
-        if found not in wanted:
-            raise TokenError(f"a {found} token where {' or '.join(wanted)} is expected", forged=False)
-        issued, expires = _number(claims, "iat"), _number(claims, "exp")
-        if expires - issued > self._longest(found):
-            raise TokenError("lives longer than auth.max_ttl allows", forged=False)
-        if now >= expires:
-            raise TokenError("expired", forged=False)
-        if max(issued, _number(claims, "nbf", issued)) > now + ISSUED_LEEWAY_S:
-            raise TokenError("not valid yet: check the clocks", forged=False)
-        if found != "access" and key.algorithm != self._own.algorithm:
+        if typ != "access" and key.algorithm != self._own.algorithm:
             raise TokenError("only our own keys sign logins and sessions", forged=True)
-        if key.valid_until is not None:
-            expires = min(expires, key.valid_until)
-        return _identity(claims, found, issued, expires, key.kid)
+        issued, expires = _number(claims, "iat"), _number(claims, "exp")
+        return _identity(claims, typ, issued, expires, key.kid), _number(claims, "nbf", 0.0)
 
-    def _key_of(self, token: str, now: float) -> Key:
+    def limited(self, identity: Identity, now: float) -> Identity:
+        """The identity, ending when a key behind it does. Raises TokenError when one has ended or gone."""
+        if not self.vouches(identity, now):
+            raise TokenError("its key is no longer valid", forged=False)
+        kids = (identity.kid, identity.parent_kid)
+        ends = [key.valid_until for kid in kids if kid and (key := self._keys[kid]).valid_until is not None]
+        return replace(identity, expires_at=min([identity.expires_at, *ends]))
+
+    def _key_of(self, token: str) -> Key:
         """By `kid` from our own table; nothing else in the header (jku, jwk, x5u) is looked at."""
         try:
             kid = jwt.get_unverified_header(token).get("kid", self._own.kid)
@@ -227,8 +255,6 @@ class Authority:
         key = self._keys.get(kid) if isinstance(kid, str) else None
         if key is None:
             raise TokenError("unknown kid", forged=True)
-        if key.valid_until is not None and now >= key.valid_until:
-            raise TokenError("its key is no longer valid", forged=False)
         return key
 
     def _decode(self, token: str, key: Key) -> dict[str, Any]:
@@ -294,6 +320,8 @@ def _identity(claims: dict[str, Any], typ: TokenType, issued: float, expires: fl
         sid=_text(claims, "sid"),
         parent_jti=_text(claims, "pjti"),
         parent_typ=_text(claims, "ptyp"),
+        parent_kid=_text(claims, "pkid"),
+        parent_issued_at=_number(claims, "piat"),
         auth_time=_number(claims, "auth_time"),
         session_ends_at=_number(claims, "session_ends"),
         kid=kid,

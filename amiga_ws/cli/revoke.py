@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         elif args.jti is not None:
             gate.revoke_jti(args.jti)
         else:
-            gate.revoke(gate.verify(_token(args.token), ("access", "login", "session")))
+            gate.revoke_token(_token(args.token))
     except TokenError as error:
-        raise UsageError(f"this token could not be used anyway: {error.reason}") from error
+        raise UsageError(f"this is no token of ours: {error.reason}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {settings.state_dir}: {error.strerror}") from error
     sys.stderr.write("revoked\n")

@@ -89,11 +89,9 @@ class Revocations(AdminApi):
         match request:
             case RevocationRequest(token=str(token), jti=None, subject=None):
                 try:
-                    gate.revoke(gate.verify(token, ("access", "login", "session")))
+                    gate.revoke_token(token)
                 except TokenError as error:
-                    raise HTTPError(
-                        400, f"this token is not one that could be used: {error.reason}"
-                    ) from error
+                    raise HTTPError(400, f"this is no token of ours: {error.reason}") from error
             case RevocationRequest(token=None, jti=str(jti), subject=None) if 0 < len(jti) <= 128:  # noqa: PLR2004
                 gate.revoke_jti(jti)
             case RevocationRequest(token=None, jti=None, subject=str(subject)) if 0 < len(subject) <= 128:  # noqa: PLR2004

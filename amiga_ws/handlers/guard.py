@@ -105,6 +105,7 @@ class Guarded(RequestHandler):
     explicit_types: ClassVar[tuple[TokenType, ...]] = ("access",)  # of a token in header or subprotocol
     cookie: ClassVar[bool] = True  # whether the session cookie counts
     late_credential: ClassVar[bool] = False  # whether one may still come in the first message
+    late_s: ClassVar[float] = 0.0  # how long after its end a credential still counts
     signs_in: bool = False  # whether this request is a sign-in: any failure then counts against the address
     rate_limited: ClassVar[bool] = True
 
@@ -281,7 +282,7 @@ class Guarded(RequestHandler):
         if self.page and explicit:
             types = ()
         try:
-            return self.services.gate.verify(credential.token, types)
+            return self.services.gate.verify(credential.token, types, late_s=self.late_s)
         except TokenError as error:
             if error.forged or self.signs_in:
                 failures.take(self.address, now)

@@ -13,6 +13,7 @@ from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import flag, number, text
 from amiga_ws.handlers.refusals import unauthorized, unavailable
+from amiga_ws.hub import PARK_S
 from amiga_ws.snapshot import TASK_SORTS, TaskQuery
 from amiga_ws.wire import DEFAULT_HOURS, RequestError, clamp_hours, encode
 
@@ -87,7 +88,8 @@ class SessionApi(Api):
         self.set_cookie(
             self.cookie_name,
             token,
-            expires=session.expires_at,
+            # Not a date: the browser's clock may differ. As long as it may be renewed.
+            max_age=int(session.expires_at - self.services.clock.wall() + PARK_S),
             path="/",
             httponly=True,
             samesite="Lax",
@@ -146,15 +148,22 @@ class Session(SessionApi):
 class SessionRenewal(SessionApi):
     """`POST /api/session/renew`: the session slides, and every stream that runs under it."""
 
-    def post(self) -> None:
+    late_s: ClassVar[float] = PARK_S  # its streams are parked so long
+
+    async def post(self) -> None:
         if self.identity.typ != "session":
             raise HTTPError(400, "only a session is renewed here; make a new token with scripts/mktoken.py")
+        hub, gate = self.services.hub, self.services.gate
         try:
-            token, session = self.services.gate.renew(self.identity)
-        except TokenRefusedError as error:
-            raise unauthorized(str(error), "session at its end", "invalid_token") from error
+            token, session = gate.renew(self.identity)
+        except (TokenRefusedError, TokenError) as error:
+            text = "this session has reached its end: sign in again"
+            raise unauthorized(text, "session at its end", "invalid_token") from error
         self.keep(token, session)
-        self.services.hub.extend_session(session)
+        if hub.awaits(session):
+            await self.services.facts.refresh(hub.hours_in_use())  # nobody may have asked while they waited
+        if gate.still_good(session):  # not signed out meanwhile
+            hub.extend_session(session)
         self.reply(self._about(session))
 
 

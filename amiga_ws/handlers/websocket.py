@@ -16,7 +16,7 @@ from amiga_ws.handlers.connect import welcome
 from amiga_ws.handlers.credentials import Credential, offered_subprotocols
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.refusals import RefusedError
-from amiga_ws.handlers.transport import StreamWriter, WebSocketTransport
+from amiga_ws.handlers.transport import WebSocketTransport
 from amiga_ws.wire import (
     SUBPROTOCOL,
     Authenticate,
@@ -41,7 +41,6 @@ class MetricsSocket(Guarded, WebSocketHandler):
     stream: ClassVar[bool] = True
     late_credential: ClassVar[bool] = True
     client: Client | None = None  # set once there is an identity: by open, or by the first message
-    _writer: StreamWriter  # set by open
     _transport: WebSocketTransport  # set by open
     _deadline: asyncio.TimerHandle | None = None  # for the first message; set while one is awaited
 
@@ -63,8 +62,7 @@ class MetricsSocket(Guarded, WebSocketHandler):
         connection: Any = self.ws_connection
         if connection.stream.closed():
             return  # it left during the handshake: Tornado finds out when it reads
-        self._writer = StreamWriter(connection.stream)
-        self._transport = WebSocketTransport(self, connection, self._writer)
+        self._transport = WebSocketTransport(self, connection, connection.stream)
         if hasattr(self, "identity"):
             self._begin()
         else:
@@ -72,7 +70,7 @@ class MetricsSocket(Guarded, WebSocketHandler):
 
     def _begin(self) -> None:
         self.client = welcome(self, self._transport)
-        self._writer.on_drained = self.client.drained
+        self._transport.on_drained = self.client.drained
 
     async def on_message(self, message: str | bytes) -> None:
         """Tornado reads the next frame when this is done: a peer that does not read is not read from."""
@@ -84,7 +82,7 @@ class MetricsSocket(Guarded, WebSocketHandler):
         if self.client is None:
             self._authenticate(message)
             return
-        await self._writer.drained()
+        await self._transport.drained()
         try:
             await self.services.dialogue.obey(self.client, message)
         except Exception:
@@ -135,20 +133,21 @@ class MetricsSocket(Guarded, WebSocketHandler):
         try:
             identity = self._identify(Credential(command.token, "subprotocol"))
         except RefusedError as refusal:
-            self._dismiss(Close.BAD_CREDENTIAL, refusal.text)
+            self._dismiss(Close.BAD_CREDENTIAL, refusal.text, refusal.reason)
             return
         if self.scope not in identity.scopes:
-            self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}")
+            self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}", "scope")
             return
         self._stop_waiting()
         self.identity = identity
         self._begin()
 
-    def _dismiss(self, code: Close, reason: str) -> None:
+    def _dismiss(self, code: Close, text: str, reason: str = "") -> None:
+        """Tell the peer `text` and the owner `reason`, and close."""
         self._stop_waiting()
-        ref = self.note_refusal(RefusedError(int(code), "unauthorized", reason, reason))
-        self._transport.send(Message.of(Bye(int(code), reason, code.reconnect, None, ref)))
-        self.close(int(code), close_reason(reason))
+        ref = self.note_refusal(RefusedError(int(code), "unauthorized", text, reason or text))
+        self._transport.send(Message.of(Bye(int(code), text, code.reconnect, None, ref)))
+        self.close(int(code), close_reason(text))
 
 
 def _check_handshake(request: HTTPServerRequest) -> None:
