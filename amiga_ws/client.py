@@ -73,7 +73,9 @@ class Client:
     queued: int = 0  # bytes the peer had not taken when we last looked at a busy transport
     heard_at: float = 0.0  # monotonic; when the peer last sent something (at first: when it came)
     since: float = 0.0  # wall; when it came
+    delta: bool = False  # as in config: patches where it has a base
     warned: bool = False  # `auth` expiring was sent for the present credential
+    auth_at: float = 0.0  # wall; when its credential next wants a look: the warning, the end; parked: always
     warn_before_s: float = 60.0  # how long before the end that is; drawn, so that not all renew at once
     parked_at: float | None = None  # monotonic; since when its credential has ended and delivery stopped
     rate_strikes: Strikes | None = None  # limits hit; made at the first
@@ -86,6 +88,12 @@ class Client:
         self.heard_at, self.since = self.clock.monotonic(), self.clock.wall()
         self.heartbeat_at = self.heard_at + HEARTBEAT_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
         self.warn_before_s = WARN_S * random.uniform(0.75, 1.25)  # noqa: S311 - spread
+        self.renewed(self.identity)
+
+    def renewed(self, identity: Identity) -> None:
+        """Go on under this credential."""
+        self.identity, self.warned = identity, False
+        self.auth_at = identity.expires_at - self.warn_before_s
 
     @property
     def position(self) -> str | None:
@@ -99,8 +107,7 @@ class Client:
         window = self.window
         if window is None or window.newest is None:
             return
-        delta = self.config is not None and self.config.delta
-        message = window.update_from(self.sent_seq) if delta else window.newest.message
+        message = window.update_from(self.sent_seq) if self.delta else window.newest.message
         self.sent_seq, self.owed = window.newest.seq, False
         self.heartbeat_at = self.clock.monotonic() + HEARTBEAT_S
         self.transport.send(message)
@@ -166,12 +173,12 @@ class Client:
 
     def subscribe(self, config: Config, window: Window, sent_seq: int) -> None:
         """Take a subscription, as one who has the state `sent_seq` of that window."""
-        self.config, self.window, self.sent_seq = config, window, sent_seq
+        self.config, self.window, self.sent_seq, self.delta = config, window, sent_seq, config.delta
         self.owed, self.coalesced = False, 0
 
     def unsubscribe(self) -> None:
         """Be owed nothing any more."""
-        self.config = self.window = None
+        self.config, self.window, self.delta = None, None, False
         self.sent_seq, self.owed, self.coalesced = NOTHING_SENT, False, 0
 
     def bye(self, code: Close, reason: str, ref: str, retry_ms: int | None = None) -> None:

@@ -332,9 +332,10 @@ class Message:
     def websocket(self) -> bytes:
         """An unmasked, unfragmented text frame (RFC 6455, 5.2)."""
         if self._websocket is None:
+            head = b'{"event":"' + self.event.encode() + b'","data":'
             tail = b"}" if self.message_id is None else b',"id":' + encode(self.message_id) + b"}"
-            payload = b'{"event":"' + self.event.encode() + b'","data":' + self.data + tail
-            self._websocket = text_frame(payload)
+            size = len(head) + len(self.data) + len(tail)
+            self._websocket = b"".join((text_header(size), head, self.data, tail))
         return self._websocket
 
     def sse(self) -> bytes:
@@ -350,14 +351,13 @@ class Message:
         return self._sse
 
 
-def text_frame(payload: bytes) -> bytes:
-    """`payload` (UTF-8) as one final text frame from a server."""
-    size = len(payload)
+def text_header(size: int) -> bytes:
+    """What goes before `size` bytes of UTF-8 that are one final text frame from a server."""
     if size < 126:  # noqa: PLR2004 - RFC 6455, 5.2: 7-bit length
-        return bytes((0x81, size)) + payload
+        return bytes((0x81, size))
     if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
 
 
 def close_reason(text: str) -> str:

@@ -12,7 +12,7 @@ from amiga_ws.handlers.connect import welcome
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import flag, number
 from amiga_ws.handlers.refusals import RefusedError
-from amiga_ws.handlers.transport import SseTransport, StreamWriter
+from amiga_ws.handlers.transport import SseTransport
 from amiga_ws.wire import DEFAULT_HOURS, Bye, Close, Message, RequestError, Subscribe, clamp_hours
 
 logger = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ class MetricsEvents(Guarded):
             raise HTTPError(400, "an event stream needs HTTP/1.1")
         head = self._head()
         stream = self.detach()
-        writer = StreamWriter(stream)
-        writer.write(head)
-        client = welcome(self, SseTransport(writer))
-        writer.on_drained = client.drained
+        transport = SseTransport(stream)
+        transport.write(head)
+        client = welcome(self, transport)
+        transport.on_drained = client.drained
         hub = self.services.hub
         stream.set_close_callback(lambda: hub.remove(client))
         if stream.closed():

@@ -19,8 +19,8 @@ NOTSENT_BYTES = 64 * 1024  # with it the kernel takes 10-17 snapshots of 16 KiB 
 CLOSE_GRACE_S = 2.0  # for a slow SSE peer to take its `bye`
 
 
-class StreamWriter:
-    """Writes to one stream; calls `on_drained` when what had to wait has left."""
+class StreamTransport:
+    """Bytes to one stream; calls `on_drained` when what had to wait has left. See client.Transport."""
 
     __slots__ = ("_send", "_waiting", "on_drained", "stream")
 
@@ -38,7 +38,7 @@ class StreamWriter:
         """Whether bytes wait in our buffer: the kernel's is full, so the peer is slow."""
         return self.stream.writing()
 
-    def offer(self, data: bytes) -> bool:
+    def write_if_idle(self, data: bytes) -> bool:
         """Write unless something waits already: then nothing is done, and the answer is False.
 
         Straight to the socket: IOStream.write would make a future and copy into its buffer for each
@@ -94,6 +94,14 @@ class StreamWriter:
             # Tornado's own callback raise. A shield would be one more future whose exception nobody fetches.
             await asyncio.wait({self._waiting})
 
+    def abort(self) -> None:
+        """Cut it now."""
+        self.stream.close()
+
+    def closed(self) -> bool:
+        """Whether the socket has been closed."""
+        return self.stream.closed()
+
 
 def _nothing() -> None:
     """Nobody to tell yet."""
@@ -105,61 +113,34 @@ def _forget_closed(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-class _StreamTransport:
-    """What both transports share: one writer."""
-
-    __slots__ = ("writer",)
-
-    def __init__(self, writer: StreamWriter) -> None:
-        self.writer = writer
-
-    def busy(self) -> bool:
-        """As StreamWriter.busy."""
-        return self.writer.busy()
-
-    def queued(self) -> int:
-        """As StreamWriter.queued."""
-        return self.writer.queued()
-
-    def abort(self) -> None:
-        """Cut it now."""
-        self.writer.stream.close()
-
-    def closed(self) -> bool:
-        """Whether the socket has been closed."""
-        return self.writer.stream.closed()
-
-
-class WebSocketTransport(_StreamTransport):
+class WebSocketTransport(StreamTransport):
     """Frames to a WebSocket peer. After a close frame nothing may follow (RFC 6455, 5.5.1)."""
 
     __slots__ = ("_connection", "_handler")
     kind: Literal["websocket", "sse"] = "websocket"
 
-    def __init__(
-        self, handler: WebSocketHandler, connection: WebSocketProtocol, writer: StreamWriter
-    ) -> None:
-        super().__init__(writer)
+    def __init__(self, handler: WebSocketHandler, connection: WebSocketProtocol, stream: IOStream) -> None:
+        super().__init__(stream)
         self._handler = handler
         self._connection = connection
 
     def offer(self, message: Message) -> bool:
         """Send one frame unless busy."""
-        if self._connection.is_closing():
+        if self._connection.server_terminated:  # our close frame has been sent, or the answer to theirs
             return True
-        return self.writer.offer(message.websocket())
+        return self.write_if_idle(message.websocket())
 
     def send(self, message: Message) -> None:
         """Send one frame."""
-        if not self._connection.is_closing():
-            self.writer.write(message.websocket())
+        if not self._connection.server_terminated:
+            self.write(message.websocket())
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; Tornado ends the socket when the peer answers or 5 s later."""
         self._handler.close(code, reason)
 
 
-class SseTransport(_StreamTransport):
+class SseTransport(StreamTransport):
     """Event stream blocks to an SSE peer."""
 
     __slots__ = ()
@@ -167,17 +148,16 @@ class SseTransport(_StreamTransport):
 
     def offer(self, message: Message) -> bool:
         """Send one block unless busy."""
-        return self.writer.offer(message.sse())
+        return self.write_if_idle(message.sse())
 
     def send(self, message: Message) -> None:
         """Send one block."""
-        self.writer.write(message.sse())
+        self.write(message.sse())
 
     def close(self, code: int, reason: str) -> None:
         """End the response; a peer that is slow gets 2 s to take what waits."""
         del code, reason  # `bye` has told them
-        stream = self.writer.stream
-        if stream.writing():
-            asyncio.get_running_loop().call_later(CLOSE_GRACE_S, stream.close)
+        if self.stream.writing():
+            asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self.stream.close)
         else:
-            stream.close()
+            self.stream.close()
