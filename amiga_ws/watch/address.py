@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 STREAM_PATHS = ("/ws", "/api/stream/metrics", "/")  # a pasted stream's address means its server
 WEB_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+HOST = re.compile(r"[A-Za-z0-9._~:%-]+")  # names (IDNA in its ASCII form), IPv4, IPv6 with its zone
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -32,7 +34,7 @@ class Address:
             raise ValueError("expected an address that starts with http://, https://, ws:// or wss://")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("expected an address without credentials, ? and #: the token has its own ways")
-        if not parts.hostname or not parts.hostname.isascii() or not parts.hostname.isprintable():
+        if not parts.hostname or not HOST.fullmatch(parts.hostname):
             raise ValueError("expected an address with a host, such as http://127.0.0.1:3000")
         port = parts.port  # ValueError with a sentence of its own
         path = parts.path
