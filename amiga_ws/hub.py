@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from amiga_ws.auth.tokens import Identity
-from amiga_ws.client import HEARTBEAT_S, STALL_S, Client, Clock
+from amiga_ws.client import HEARTBEAT_S, PONG_S, STALL_S, Client, Clock
 from amiga_ws.snapshot import Snapshot
 from amiga_ws.window import State, Window
 from amiga_ws.wire import (
@@ -156,10 +156,12 @@ class Hub:
         now, wall = self._clock.monotonic(), self._clock.wall()
         for client in list(self.clients.values()):
             if client.stalled(now):
-                self._cut(client)
+                self._cut(client, Close.SLOW_CONSUMER, f"nothing taken for {STALL_S:.0f} s")
+            elif now >= client.ping_at and client.silent(now):
+                self._cut(client, Close.NO_PONG, f"a ping was not answered in {PONG_S:.0f} s")
             elif wall >= client.auth_at:
                 self._look_at_credential(client, now)
-            if now >= client.heartbeat_at and client.parked_at is None:
+            elif now >= client.heartbeat_at:  # never after a goodbye, nor while parked
                 client.beat(now)
 
     def _look_at_credential(self, client: Client, now: float) -> None:
@@ -241,15 +243,9 @@ class Hub:
         if oldest is not None:
             self.close(oldest, Close.EVICTED, "a newer connection of yours took this one's place")
 
-    def _cut(self, client: Client) -> None:
+    def _cut(self, client: Client, code: Close, reason: str) -> None:
         """A close frame would queue behind what the peer does not take: abort, and say so in the log."""
-        logger.info(
-            "cutting %s of %r: %d slow consumer, nothing taken for %.0f s",
-            client.client_id,
-            client.identity.subject,
-            Close.SLOW_CONSUMER,
-            STALL_S,
-        )
+        logger.info("cutting %s of %r: %d %s", client.client_id, client.identity.subject, code, reason)
         client.transport.abort()
         self.remove(client)
 

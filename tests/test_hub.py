@@ -220,6 +220,15 @@ async def test_event_stream_with_a_bearer_is_closed_at_the_end_itself(rooms):
     assert peer.heard()[-1]["data"]["code"] == 4003
 
 
+@pytest.mark.parametrize("kind", ["websocket", "sse"])
+async def test_nothing_is_said_after_the_goodbye(rooms, kind):
+    peer = await rooms.viewer(who=identity(left_s=5), kind=kind)
+    peer.client.heartbeat_at = rooms.time.monotonic_s + 5
+    await rooms.tick(40)
+    assert peer.names()[-1] == "bye"
+    assert peer.names().count("bye") == 1
+
+
 async def test_expiry_follows_the_wall_clock_and_parking_the_other(rooms):
     peer = await rooms.viewer(who=identity(left_s=1000))
     rooms.time.wall_s += 999
