@@ -5,19 +5,27 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import http.server
 import json
 import os
 import pty
 import re
 import selectors
 import signal
+import ssl
 import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from processes import CHECKOUT, clean_environment
 
 from amiga_ws.snapshot import Task
@@ -154,6 +162,70 @@ def test_being_signed_out_ends_it_with_the_servers_reason(threaded):
         revoke(server, "ada")
         assert process.wait(WITHIN_S) == 3
         assert "revoked" in process.stderr.read()
+
+
+@pytest.fixture
+def over_tls(tmp_path):
+    """(url, certificate file) of a server with a certificate of its own that lets nobody in."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")]), datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    own, secret = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    own.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+    class Nobody(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(401)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(http.server.HTTPServer):
+        def handle_error(self, *_):
+            """A client that does not trust us leaves in the middle of the handshake."""
+
+    server = Server(("127.0.0.1", 0), Nobody)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, secret)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"https://localhost:{server.server_port}", str(own)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("transport", [[], ["--sse"]])
+def test_a_certificate_must_be_the_systems_or_the_given_one(over_tls, transport):
+    class There:
+        url, own = over_tls
+
+    untrusted = watch(There, *transport, token="t")  # noqa: S106 - it gets no further
+    assert untrusted.returncode == 1
+    assert len(untrusted.stderr.splitlines()) == 1
+    assert "the certificate is not trusted" in untrusted.stderr
+    trusted = watch(There, "--ca", There.own, *transport, token="t")  # noqa: S106
+    assert trusted.returncode == 3
+    assert "401" in trusted.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import logging
 import math
 import os
 import sys
@@ -74,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr] # an alphabet it lacks is no reason to end
     terminal = out.isatty() and os.environ.get("TERM") != "dumb"
     colours = terminal and not os.environ.get("NO_COLOR")
+    # It reports untrusted certificates and the like, which we say ourselves, into the middle of the table.
+    logging.getLogger("tornado.general").disabled = True
     view: View
     if args.json:
         view = JsonLines(out, err, once=args.once)
