@@ -91,12 +91,12 @@ class Running:
             time.sleep(0.02)
         return found
 
-    def request(self, method, path, headers=None):
+    def request(self, method, path, headers=None, body=None):
         """(status, headers, body) of one request."""
         where = urlsplit(self.url)
         connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
         try:
-            connection.request(method, path, headers=headers or {})
+            connection.request(method, path, body, headers or {})
             reply = connection.getresponse()
             return reply.status, reply.headers, reply.read()
         finally:

@@ -210,7 +210,7 @@ class Guarded(RequestHandler):
             raise temporary(429, "limits.new_connections_per_second", "too many new connections", wait)
         if hub.connections_of(address=address) >= limits.connections_per_address:
             raise temporary(429, "limits.connections_per_address", "too many connections from your address")
-        if hub.connections_of() >= self.services.max_connections:
+        if hub.connections_of() + self.services.pending.total() >= self.services.max_connections:
             raise temporary(503, "limits.connections", "the server has all the connections it may have")
 
     def _check_origin(self) -> tuple[str | None, bool]:

@@ -15,7 +15,7 @@ from amiga_ws.client import Client
 from amiga_ws.handlers.connect import welcome
 from amiga_ws.handlers.credentials import Credential, offered_subprotocols
 from amiga_ws.handlers.guard import Guarded
-from amiga_ws.handlers.refusals import RefusedError
+from amiga_ws.handlers.refusals import RefusedError, unavailable
 from amiga_ws.handlers.transport import WebSocketTransport
 from amiga_ws.wire import (
     SUBPROTOCOL,
@@ -131,9 +131,12 @@ class MetricsSocket(Guarded, WebSocketHandler):
             self._dismiss(Close.NO_CREDENTIAL, "the first message must be authenticate")
             return
         try:
+            if not self.services.ready():
+                raise unavailable("the server is shutting down")
             identity = self._identify(Credential(command.token, "subprotocol"))
         except RefusedError as refusal:
-            self._dismiss(Close.BAD_CREDENTIAL, refusal.text, refusal.reason)
+            code = Close.BAD_CREDENTIAL if refusal.retry_s is None else Close.RATE_LIMITED
+            self._dismiss(code, refusal.text, refusal.reason, refusal.retry_s)
             return
         if self.scope not in identity.scopes:
             self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}", "scope")
@@ -142,11 +145,12 @@ class MetricsSocket(Guarded, WebSocketHandler):
         self.identity = identity
         self._begin()
 
-    def _dismiss(self, code: Close, text: str, reason: str = "") -> None:
+    def _dismiss(self, code: Close, text: str, reason: str = "", retry_s: int | None = None) -> None:
         """Tell the peer `text` and the owner `reason`, and close."""
         self._stop_waiting()
         ref = self.note_refusal(RefusedError(int(code), "unauthorized", text, reason or text))
-        self._transport.send(Message.of(Bye(int(code), text, code.reconnect, None, ref)))
+        retry_ms = None if retry_s is None else retry_s * 1000
+        self._transport.send(Message.of(Bye(int(code), text, code.reconnect, retry_ms, ref)))
         self.close(int(code), close_reason(text))
 
 
