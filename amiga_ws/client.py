@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, Protocol
 
 from amiga_ws.auth.tokens import Identity
@@ -14,6 +15,7 @@ from amiga_ws.wire import Bye, Close, Config, Event, Heartbeat, Lag, Message, Me
 
 HEARTBEAT_S = 15.0  # of silence before a heartbeat
 WARN_S = 60.0  # before the credential ends
+PING_S, PONG_S = 25.0, 10.0  # of silence before a ping, and for its answer
 STALL_S = 10.0  # without progress before a slow peer is cut
 
 
@@ -30,6 +32,9 @@ class Transport(Protocol):
 
     def send(self, message: Message) -> None:
         """Send now; what the kernel refuses is kept and `Client.drained` called when it has left."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life; `Client.heard` is called when it comes (WebSocket only)."""
 
     def queued(self) -> int:
         """Bytes in the kernel that the peer has not acknowledged."""
@@ -75,6 +80,8 @@ class Client:
     since: float = 0.0  # wall; when it came
     delta: bool = False  # as in config: patches where it has a base
     warned: bool = False  # `auth` expiring was sent for the present credential
+    ping_at: float = inf  # monotonic; when to ask whether it lives, or, pinged, when to give it up
+    pinged: bool = False  # a ping has not been answered
     auth_at: float = 0.0  # wall; when its credential next wants a look: the warning, the end; parked: always
     warn_before_s: float = 60.0  # how long before the end that is; drawn, so that not all renew at once
     parked_at: float | None = None  # monotonic; since when its credential has ended and delivery stopped
@@ -88,6 +95,9 @@ class Client:
         self.heard_at, self.since = self.clock.monotonic(), self.clock.wall()
         self.heartbeat_at = self.heard_at + HEARTBEAT_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
         self.warn_before_s = WARN_S * random.uniform(0.75, 1.25)  # noqa: S311 - spread
+        if self.transport.kind == "websocket":
+            # An SSE peer can answer nothing: its socket has a user timeout instead.
+            self.ping_at = self.heard_at + PING_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
         self.renewed(self.identity)
 
     def renewed(self, identity: Identity) -> None:
@@ -148,6 +158,24 @@ class Client:
         """Break a silence of 15 s; a busy transport is not silent."""
         if now >= self.heartbeat_at and not self.transport.busy():
             self.say(Heartbeat(self.position, self.clock.wall()))
+
+    def heard(self) -> None:
+        """The peer has sent something: it lives."""
+        self.heard_at = self.clock.monotonic()
+        if self.ping_at != inf:
+            self.ping_at, self.pinged = self.heard_at + PING_S, False
+
+    def silent(self, now: float) -> bool:
+        """At `ping_at`: whether it has left a ping unanswered; else it is pinged now."""
+        if self.pinged:
+            return True
+        if (
+            not self.transport.busy()
+        ):  # a ping would queue behind what it does not take: `stalled` judges that
+            self.transport.ping()
+            self.pinged = True
+        self.ping_at = now + PONG_S
+        return False
 
     def stalled(self, now: float) -> bool:
         """Whether the peer has taken nothing for 10 s although bytes wait for it."""

@@ -58,7 +58,8 @@ class Dialogue:
         """One inbound text message. Bad input is answered with `error` and changes nothing."""
         if client.client_id not in self._hub.clients:
             return  # closed: what it sent before it read that is answered by nobody
-        client.heard_at = now = self._clock.monotonic()
+        now = self._clock.monotonic()
+        client.heard()
         self._hub.expire_due(client)
         if wait_s := client.messages.take(now):
             self._refuse_rate(client, "limits.messages_per_second", wait_s, None)

@@ -157,11 +157,14 @@ class Hub:
         for client in list(self.clients.values()):
             if client.stalled(now):
                 self._cut(client, Close.SLOW_CONSUMER, f"nothing taken for {STALL_S:.0f} s")
-            elif now >= client.ping_at and client.silent(now):
-                self._cut(client, Close.NO_PONG, f"a ping was not answered in {PONG_S:.0f} s")
-            elif wall >= client.auth_at:
+                continue
+            if wall >= client.auth_at:
                 self._look_at_credential(client, now)
-            elif now >= client.heartbeat_at:  # never after a goodbye, nor while parked
+                if client.parked_at is not None or client.client_id not in self.clients:
+                    continue
+            if now >= client.ping_at and client.silent(now):
+                self._cut(client, Close.NO_PONG, f"a ping was not answered in {PONG_S:.0f} s")
+            elif now >= client.heartbeat_at:
                 client.beat(now)
 
     def _look_at_credential(self, client: Client, now: float) -> None:

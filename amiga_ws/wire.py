@@ -351,6 +351,9 @@ class Message:
         return self._sse
 
 
+PING_FRAME = b"\x89\x00"  # empty, from a server (RFC 6455, 5.5.2)
+
+
 def text_header(size: int) -> bytes:
     """What goes before `size` bytes of UTF-8 that are one final text frame from a server."""
     if size < 126:  # noqa: PLR2004 - RFC 6455, 5.2: 7-bit length

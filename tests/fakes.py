@@ -48,6 +48,8 @@ class FakeTransport:
         self.unacknowledged = 0
         self.closes = []  # (code, reason)
         self.aborted = False
+        self.pings = 0
+        self.on_ping = lambda: None  # a peer answers; replaced by one that does not live
 
     def busy(self):
         return self.full
@@ -60,6 +62,10 @@ class FakeTransport:
 
     def send(self, message):
         self.sent.append(message)
+
+    def ping(self):
+        self.pings += 1
+        self.on_ping()
 
     def queued(self):
         return self.unacknowledged
@@ -140,6 +146,7 @@ class Rooms:
             messages=TokenBucket(messages, messages, now),
             refreshes=TokenBucket(refreshes, refreshes, now),
         )
+        client.transport.on_ping = client.heard
         self.hub.add(client)
         return Peer(self, client)
 

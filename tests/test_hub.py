@@ -422,3 +422,36 @@ async def test_closing_who_has_gone_does_nothing(rooms):
     rooms.hub.close(peer.client, hub_room.Close.REVOKED, "late")
     assert peer.transport.sent == []
     assert peer.transport.closes == []
+
+
+# -- signs of life -------------------------------------------------------------------------------
+
+
+async def test_silent_socket_is_pinged_and_cut_when_it_does_not_answer(rooms):
+    alive, dead = await rooms.viewer(), await rooms.viewer()
+    dead.transport.on_ping = lambda: None
+    for _ in range(40):
+        rooms.time.pass_(1)
+        rooms.hub.beat()
+    assert alive.transport.pings
+    assert dead.transport.pings == 1
+    assert dead.transport.aborted
+    assert rooms.hub.connections_of() == 1
+
+
+async def test_event_stream_is_never_pinged(rooms):
+    events = await rooms.viewer(kind="sse")
+    for _ in range(100):
+        rooms.time.pass_(1)
+        rooms.hub.beat()
+    assert not events.transport.pings
+    assert not events.transport.aborted
+
+
+async def test_peer_that_has_just_spoken_is_not_asked(rooms):
+    peer = await rooms.viewer()
+    for _ in range(10):
+        rooms.time.pass_(10)
+        await peer.ask("request_refresh")
+        rooms.hub.beat()
+    assert not peer.transport.pings

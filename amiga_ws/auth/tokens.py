@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import secrets
+from base64 import urlsafe_b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import jwt
+import msgspec
 
 from amiga_ws.auth.keys import Key, own_key
 
@@ -87,6 +89,12 @@ def parse_scope(text: str) -> frozenset[str]:
     if not found:
         raise TokenRefusedError(f"a token needs a scope; known are: {' '.join(sorted(SCOPES))}")
     return found
+
+
+class _Header(msgspec.Struct):
+    """All that is looked at before the signature: which of our keys to try."""
+
+    kid: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Authority:
@@ -248,11 +256,13 @@ class Authority:
 
     def _key_of(self, token: str) -> Key:
         """By `kid` from our own table; nothing else in the header (jku, jwk, x5u) is looked at."""
+        # Not PyJWT's get_unverified_header: it decodes all three parts, a tenth of a connection's cost.
+        segment = token.partition(".")[0]
         try:
-            kid = jwt.get_unverified_header(token).get("kid", self._own.kid)
-        except (jwt.PyJWTError, RecursionError, ValueError) as error:
-            raise TokenError(type(error).__name__, forged=True) from error
-        key = self._keys.get(kid) if isinstance(kid, str) else None
+            header = msgspec.json.decode(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)), type=_Header)
+        except (ValueError, msgspec.DecodeError, RecursionError) as error:
+            raise TokenError("its header is no JSON object", forged=True) from error
+        key = self._keys.get(self._own.kid if header.kid is msgspec.UNSET else header.kid)
         if key is None:
             raise TokenError("unknown kid", forged=True)
         return key

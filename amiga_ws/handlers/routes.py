@@ -9,8 +9,6 @@ from amiga_ws.handlers.guard import Services, Unknown, log_request
 from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
 
-PING_INTERVAL_S, PING_TIMEOUT_S = 25, 10
-
 
 def application(services: Services) -> Application:
     """The routes, with what their handlers work with as the third element."""
@@ -43,7 +41,6 @@ def application(services: Services) -> Application:
         default_handler_args=given,
         log_function=log_request,
         template_path=str(pages.templates_dir()),
-        websocket_ping_interval=PING_INTERVAL_S,
-        websocket_ping_timeout=PING_TIMEOUT_S,
+        websocket_ping_interval=None,  # Client asks by itself: Tornado's way is a task for each connection
         websocket_max_message_size=services.settings.limits.message_bytes,
     )

@@ -13,9 +13,10 @@ from typing import Literal
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
-from amiga_ws.wire import Message
+from amiga_ws.wire import PING_FRAME, Message
 
 NOTSENT_BYTES = 64 * 1024  # with it the kernel takes 10-17 snapshots of 16 KiB for a stalled peer
+USER_TIMEOUT_MS = 35_000  # unacknowledged data for so long: the network or the peer is gone (RFC 5482)
 CLOSE_GRACE_S = 2.0  # for a slow SSE peer to take its `bye`
 
 
@@ -33,6 +34,7 @@ class StreamTransport:
         stream.set_nodelay(True)
         # Or the kernel swallows 245 snapshots of 16 KiB for a peer that reads nothing before it says so.
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def busy(self) -> bool:
         """Whether bytes wait in our buffer: the kernel's is full, so the peer is slow."""
@@ -135,6 +137,11 @@ class WebSocketTransport(StreamTransport):
         if not self._connection.server_terminated:
             self.write(message.websocket())
 
+    def ping(self) -> None:
+        """Ask for a pong."""
+        if not self._connection.server_terminated:
+            self.write(PING_FRAME)
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; Tornado ends the socket when the peer answers or 5 s later."""
         self._handler.close(code, reason)
@@ -153,6 +160,9 @@ class SseTransport(StreamTransport):
     def send(self, message: Message) -> None:
         """Send one block."""
         self.write(message.sse())
+
+    def ping(self) -> None:
+        """There is no such thing; the user timeout of the socket stands for it."""
 
     def close(self, code: int, reason: str) -> None:
         """End the response; a peer that is slow gets 2 s to take what waits."""
