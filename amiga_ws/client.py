@@ -169,12 +169,10 @@ class Client:
         """At `ping_at`: whether it has left a ping unanswered; else it is pinged now."""
         if self.pinged:
             return True
-        if (
-            not self.transport.busy()
-        ):  # a ping would queue behind what it does not take: `stalled` judges that
-            self.transport.ping()
-            self.pinged = True
         self.ping_at = now + PONG_S
+        if not self.transport.busy():  # else it would queue behind what it does not take: `stalled` judges
+            self.pinged = True  # first: the answer may be here before `ping` returns
+            self.transport.ping()
         return False
 
     def stalled(self, now: float) -> bool:
