@@ -488,7 +488,9 @@ def test_the_play_moves_by_itself_and_ends_on_sigterm_with_its_children(tmp_path
         wait_until(tmp_path, "SELECT count(*) FROM tasks WHERE status = 'completed'", child)
         wait_until(tmp_path, "SELECT count(*) FROM tool_usage WHERE length(task_id) = 36", child)
         wait_until(tmp_path, "SELECT count(*) FROM messages WHERE tokens_input > 0", child)
-        pids = [pid for (pid,) in query(tmp_path, "SELECT pid FROM tasks WHERE status = 'running'")]
+        running = "FROM tasks WHERE status = 'running' AND pid IS NOT NULL"
+        wait_until(tmp_path, f"SELECT count(*) {running}", child)
+        pids = [pid for (pid,) in query(tmp_path, f"SELECT pid {running}")]
         assert pids
     finally:
         assert end(child) == (0, "")

@@ -45,9 +45,9 @@ class Children:
         return self.start(words, {"TASK_ID": task.task_id, "PROJECT_ROOT": str(self._root)})
 
     def start(self, words: Sequence[str], environment: dict[str, str]) -> int:
-        """Start one whose command line shows `words`; its pid."""
+        """Start one whose command line shows `words`, with the shell's own two after the first; its pid."""
         child = subprocess.Popen(  # noqa: S603 - words of our own, and the shell runs only `read`
-            [words[0], "-c", "read -r _", *words],
+            [words[0], "-c", "read -r _", *words[1:]],
             executable=_SHELL,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
