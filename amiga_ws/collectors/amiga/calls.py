@@ -45,7 +45,7 @@ _ERROR_KEYS = 32  # per tool: category x 2 + suspect
 class Owner:
     """A task or session: whatever tool_usage.task_id says."""
 
-    __slots__ = ("calls", "errors", "first", "groups", "key", "last", "open", "settled")
+    __slots__ = ("calls", "errors", "first", "groups", "key", "last", "open", "present", "settled")
 
     def __init__(self, key: str, when: float) -> None:
         self.key = key
@@ -56,6 +56,7 @@ class Owner:
         self.errors = 0
         self.open: list[tuple[float, int]] = []  # (start, tool) of calls without an end
         self.settled: list[tuple[int, int]] | None = None  # (minute, tool) counted as orphaned
+        self.present: int | None = None  # minute in which it is counted as present
 
 
 @dataclass
@@ -88,6 +89,7 @@ class Calls:
         self._durations = Histograms()
         self._presence = Buckets()  # owners by the minute of their last sign of life
         self._dirty: dict[str, Owner] = {}
+        self._last_key = ""  # whose row came last since the last flush
         self._turn = 0
         self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
 
@@ -105,13 +107,13 @@ class Calls:
     ) -> None:
         """A new tool_usage row."""
         owner = self._owner(key, when)
-        tool = self._tool(tool_name)
+        tool = self._tool_ids.get(tool_name)
+        if tool is None:
+            tool = self._tool(tool_name)
         group = owner.groups.get(tool)
         if group is None:
             group = owner.groups[tool] = Group()
-        self._counts.add(int(when // MINUTE_S), tool * KINDS + RAW)
-        self.latest_row = max(self.latest_row, when)
-        self._dirty[key] = owner
+        self._counts.add(int(when) // MINUTE_S, tool * KINDS + RAW)
         if success is None:
             group.add_open(when, row_id)
             group.note_start(when, is_open=True)
@@ -123,11 +125,13 @@ class Calls:
     def end(self, when: float, key: str, tool_name: str, *, ok: bool) -> None:
         """A new `tool_call` row of agent_status: a call has ended."""
         owner = self._owner(key, when)
-        tool = self._tool(tool_name)
+        tool = self._tool_ids.get(tool_name)
+        if tool is None:
+            tool = self._tool(tool_name)
         group = owner.groups.get(tool)
         if group is None:
             group = owner.groups[tool] = Group()
-        minute = int(when // MINUTE_S)
+        minute = int(when) // MINUTE_S
         if group.ended == 0:
             self._take_back(owner, group, tool)
             group.done = None
@@ -143,7 +147,6 @@ class Calls:
                 self._errors.add(minute, group.failures.pop(0))
             else:
                 group.unexplained = [*(group.unexplained or []), minute][-MAX_UNMATCHED:]
-        self._dirty[key] = owner
         self._touched.add((key, tool))
 
     def flip(
@@ -180,9 +183,15 @@ class Calls:
 
     def flush(self) -> None:
         """Work out what is open wherever something came in."""
-        dirty, self._dirty = self._dirty, {}
+        dirty, self._dirty, self._last_key = self._dirty, {}, ""
         for key, owner in dirty.items():
             self._unsettle(owner)
+            minute = int(owner.last // MINUTE_S)
+            if owner.present != minute:
+                if owner.present is not None:
+                    self._presence.add(owner.present, 0, -1)
+                self._presence.add(minute, 0)
+                owner.present = minute
             opened: list[tuple[float, int]] = []
             for tool, group in owner.groups.items():
                 if group.ended == 0 and group.done:
@@ -273,23 +282,17 @@ class Calls:
         owner = self.owners.get(key)
         if owner is None:
             owner = self.owners[key] = Owner(key, when)
-            self._presence.add(int(when // MINUTE_S), 0)
             if len(self.owners) > MAX_OWNERS:
                 self._forget(next(iter(self.owners)))
-            return owner
-        self.owners.move_to_end(key)
-        if when > owner.last:
-            before, after = int(owner.last // MINUTE_S), int(when // MINUTE_S)
-            if before != after:
-                self._presence.add(before, 0, -1)
-                self._presence.add(after, 0)
+        elif owner.last < when:
             owner.last = when
+        if key != self._last_key:  # rows of one owner come in runs
+            self._last_key = key
+            self.owners.move_to_end(key)
+            self._dirty[key] = owner
         return owner
 
     def _tool(self, name: str) -> int:
-        tool = self._tool_ids.get(name)
-        if tool is not None:
-            return tool
         shown = one_line(name, 80) or "unknown"
         if len(self.tools) >= MAX_TOOLS:
             shown = OTHER_TOOLS

@@ -23,12 +23,9 @@ MAX_STARTS = 32
 MAX_DONE = 256
 
 
-class Start(NamedTuple):
-    """Rows within 0.5 s that may be the start of one call."""
-
-    time: float
-    rows: int
-    open: bool  # one of them was open when first seen
+# Rows within 0.5 s that may be the start of one call: (first time, how many, one was open when first seen).
+# A plain tuple: one is made for most rows, and a NamedTuple takes three times as long to make.
+Start = tuple[float, int, bool]
 
 
 class Ended(NamedTuple):
@@ -74,11 +71,16 @@ class Group:
 
     def add_open(self, when: float, row_id: int) -> None:
         """A row without an end."""
-        at = bisect.bisect_right(self.open_times, when)
-        self.open_times.insert(at, when)
+        times = self.open_times
+        if not times or when >= times[-1]:  # nearly always
+            times.append(when)
+            self.open_ids.append(row_id)
+            if len(times) > MAX_OPEN:
+                self._freeze()
+            return
+        at = bisect.bisect_right(times, when)
+        times.insert(at, when)
         self.open_ids.insert(at, row_id)
-        if len(self.open_times) > MAX_OPEN:
-            self._freeze()
 
     def close_open(self, row_id: int) -> float | None:
         """An open row was completed in place; its time, None if it is not known."""
@@ -146,40 +148,44 @@ class Group:
     def note_start(self, when: float, *, is_open: bool) -> bool:
         """A row that may be a start; False if it is the row that AMIGA's server stamps at the end."""
         starts = self.starts
-        if starts and abs(when - starts[-1].time) <= TWIN_S:
+        if starts:
             last = starts[-1]
-            starts[-1] = Start(last.time, last.rows + 1, last.open or is_open)
-            return True
+            if -TWIN_S <= when - last[0] <= TWIN_S:
+                starts[-1] = (last[0], last[1] + 1, last[2] or is_open)
+                return True
         if not is_open and self.absorb and 0 <= when - self.last_end <= REPORT_WITHIN_S:
             self.absorb = False
             return False
         if starts is None:
-            self.starts = [Start(when, 1, is_open)]
+            self.starts = [(when, 1, is_open)]
         else:
-            starts.append(Start(when, 1, is_open))
-            del starts[:-MAX_STARTS]
+            starts.append((when, 1, is_open))
+            if len(starts) > MAX_STARTS:
+                del starts[0]
         return True
 
     def match_end(self, when: float) -> float | None:
         """The start of the call that a status row ends, the newest before it; None if there is none."""
         self.last_end = when
         self.absorb = False
-        starts = self.starts or []
-        at = len(starts) - 1
-        while at >= 0 and starts[at].time > when:
-            at -= 1
-        if at < 0 or when - starts[at].time > LONGEST_S:
+        starts = self.starts
+        if not starts:
             return None
-        found = starts.pop(at)
-        if not found.open and when - found.time <= TWIN_S:
+        at = len(starts) - 1
+        while at >= 0 and starts[at][0] > when:
+            at -= 1
+        if at < 0 or when - starts[at][0] > LONGEST_S:
+            return None
+        began, rows, was_open = starts.pop(at)
+        if not was_open and when - began <= TWIN_S:
             # A hook that misses its start writes a finished row just before the status row.
-            older = [i for i in range(at) if starts[i].open and starts[i].rows > 1]
+            older = [i for i in range(at) if starts[i][2] and starts[i][1] > 1]
             if older:
-                found = starts.pop(older[-1])
-        self.absorb = found.rows > 1
+                began, rows, _ = starts.pop(older[-1])
+        self.absorb = rows > 1
         if not starts:
             self.starts = None
-        return found.time
+        return began
 
     def _freeze(self) -> None:
         keep_from = self.clusters()[-MAX_OPEN // 4 :][0]

@@ -18,6 +18,7 @@ from amiga_ws.collectors.amiga.tail import HORIZON_S, Tail
 from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord, Tasks
 from amiga_ws.collectors.amiga.times import Times
 from amiga_ws.collectors.amiga.transcripts import Transcripts
+from amiga_ws.collectors.amiga.windows import window_start
 
 IDLE_S = 1800.0  # a session without a task is over after this, as AMIGA sees it
 PRUNE_EVERY_S = 3600.0
@@ -57,8 +58,13 @@ class Model:
 
     def read(self, database: Database, now: float) -> bool:
         """Read what is new; False if the database is another one than before."""
+        was_loaded = self.loaded
         if not self.tail.read(database, now):
             return False
+        if self.loaded and not was_loaded:
+            # Sums up the hours once, so that the first viewer does not wait for it.
+            self.calls.window(window_start(now, 168))
+            self.ledger.window(window_start(now, 168), now)
         if self.loaded:
             self.loops.look(database, self, now)
             self._count_old(database, now)
@@ -138,7 +144,7 @@ class Model:
 
     def _count_old(self, database: Database, now: float) -> None:
         """Calls of shown tasks that ended before what is kept in memory: counted once from the file."""
-        if not database.columns("agent_status"):
+        if not self.tail.has("agent_status"):
             return
         for count, record in enumerate(self.tasks.newest_first()):
             if count >= 50:  # noqa: PLR2004 - as many as are shown

@@ -33,6 +33,9 @@ AT_WORK_LIMIT = 400  # tasks read again at each change
 _TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
 
 
+Buffer = deque[tuple[float, Row]]  # rows with their times
+
+
 class Tail:
     """One database file from the first row that matters to the newest."""
 
@@ -52,7 +55,7 @@ class Tail:
         self._last = {"tool_usage": 0, "agent_status": 0}
         self._first = {"tool_usage": 0, "agent_status": 0}
         self._witness: tuple[object, ...] | None = None  # the last tool row read: is it still the same file?
-        self._buffers: dict[str, deque[Row]] = {"tool_usage": deque(), "agent_status": deque()}
+        self._buffers: dict[str, Buffer] = {"tool_usage": deque(), "agent_status": deque()}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
@@ -88,6 +91,10 @@ class Tail:
         """The file changed: known tasks are worth another round."""
         self._sweep_left = 1 + self._task_rowid // SWEEP_ROWS
         self.settled = False
+
+    def has(self, table: str) -> bool:
+        """Whether the file had this table when it was first read."""
+        return bool(self._columns.get(table))
 
     # -- beginning -----------------------------------------------------------------------------
 
@@ -138,7 +145,10 @@ class Tail:
         last = self._last["tool_usage"]
         if not self._columns["tool_usage"]:
             return not database.columns("tool_usage")
-        newest, oldest = database.query("SELECT max(id), min(id) FROM tool_usage")[0]
+        newest, oldest = database.query(
+            # Two questions, for SQLite looks one of them up and would scan the table for both together.
+            "SELECT (SELECT max(id) FROM tool_usage), (SELECT min(id) FROM tool_usage)"
+        )[0]
         if (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
             return False
         if self._witness is None or last == 0:
@@ -179,17 +189,24 @@ class Tail:
                 return False
             self._merge(tools, statuses)
 
-    def _merge(self, tools: deque[Row], statuses: deque[Row]) -> None:
+    def _merge(self, tools: Buffer, statuses: Buffer) -> None:
         """Feed rows until one buffer is empty, or both where the other table has no more."""
-        while tools or statuses:
-            if tools and (not statuses or tools[0][0] <= statuses[0][0]):
-                self._feed_tool(tools.popleft())
+        if not tools or not statuses:
+            while tools:
+                self._feed_tool(*tools.popleft())
+            while statuses:
+                self._feed_status(*statuses.popleft())
+            return
+        until = statuses[0][0]
+        while True:
+            while tools[0][0] <= until:
+                self._feed_tool(*tools.popleft())
                 if not tools:
                     return
-            else:
-                self._feed_status(statuses.popleft())
-                if not statuses:
-                    return
+            self._feed_status(*statuses.popleft())
+            if not statuses:
+                return
+            until = statuses[0][0]
 
     def _fetch(self, database: Database, table: str, limit: float) -> bool:
         """Read one chunk into the table's buffer; False if it was the last."""
@@ -210,19 +227,20 @@ class Tail:
         for row in rows:
             when = parse(row[1])
             if when is not None:
-                buffer.append((min(when, limit), *row))
+                buffer.append((when if when < limit else limit, row))
+        if table == "tool_usage" and buffer:
+            self._calls.latest_row = max(self._calls.latest_row, buffer[-1][0])
         self.loaded_rows += len(rows)
         return len(rows) == CHUNK_ROWS
 
-    def _feed_tool(self, row: Row) -> None:
-        when, row_id, _, key, tool, success, error, category, *tokens = row
-        key = str(key)
-        self._calls.row(row_id, when, key, str(tool), success, error, category)
-        if tokens[0] is not None or tokens[1] is not None:
-            self._costs.tool_row(when, key, tokens[:4], tokens[4])
+    def _feed_tool(self, when: float, row: Row) -> None:
+        row_id, _, key, tool, success, error, category, read_in, out, *rest = row
+        self._calls.row(row_id, when, str(key), str(tool), success, error, category)
+        if read_in is not None or out is not None:
+            self._costs.tool_row(when, str(key), (read_in, out, *rest[:2]), rest[2])
 
-    def _feed_status(self, row: Row) -> None:
-        when, _, _, key, status, message, metadata = row
+    def _feed_status(self, when: float, row: Row) -> None:
+        _, _, key, status, message, metadata = row
         key = str(key)
         if status == "tool_call":
             tool = str(message or "unknown").removesuffix(" completed")

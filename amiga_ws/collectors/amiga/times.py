@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
+_SECONDS_CHARS = 9  # "28.248341"
 _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
 
@@ -40,14 +41,13 @@ class Times:
             return None
         # The usual form by slicing: parsing each minute once and adding the seconds is 5x faster.
         seconds = text[17:]
-        if text[_MINUTE_CHARS : _MINUTE_CHARS + 1] == ":" and seconds[2:3] in (".", "") and seconds.isascii():
-            minute = text[:_MINUTE_CHARS]
-            start = self._minutes.get(minute, -1.0)
+        if len(seconds) == _SECONDS_CHARS and seconds[2] == "." and text[16] == ":" and seconds.isascii():
+            start = self._minutes.get(text[:_MINUTE_CHARS], -1.0)
             if start == -1.0:
-                start = self._remember(minute)
-            if start is not None:
-                digits = seconds.replace(".", "", 1)
-                if digits.isdigit() and (value := float(seconds)) < 60.0:  # noqa: PLR2004 - seconds of a minute
+                start = self._remember(text[:_MINUTE_CHARS])
+            if start is not None and seconds[:2].isdigit() and seconds[3:].isdigit():
+                value = float(seconds)
+                if value < 60.0:  # noqa: PLR2004 - seconds of a minute
                     return start + value
         return self._slow(text)
 

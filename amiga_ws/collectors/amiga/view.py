@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -33,6 +34,12 @@ MAX_TYPES = 60  # tools by name; MCP servers bring dozens
 ACTIVE_S = 300.0
 KNOWN = ("pending", "running", "completed", "failed", "stopped")
 _SHARES = (0.5, 0.95)
+
+
+@functools.lru_cache(maxsize=4096)  # the same few dozen ids are shown at each change
+def shown_id(key: str) -> str:
+    """A task's or session's id, which is foreign text too."""
+    return one_line(key, 60)
 
 
 def rate(completed: int, failed: int) -> float | None:
@@ -73,7 +80,7 @@ def task(model: Model, record: TaskRecord) -> Task:
         calls, errors = model.old_calls[record.task_id]
     tokens, cost = model.ledger.of_owners(keys)
     return Task(
-        task_id=one_line(record.task_id, 40),
+        task_id=shown_id(record.task_id),
         status=record.status,
         description=record.description,
         agent_type=record.agent_type,
@@ -107,7 +114,7 @@ def activity(model: Model) -> list[Activity]:
                     timestamp=event.time,
                     kind="tool",
                     description=tool_text(event),
-                    task_id=one_line(record.task_id if record else event.subject, 40),
+                    task_id=shown_id(record.task_id if record else event.subject),
                     status=event.what,
                 )
             )
@@ -118,7 +125,7 @@ def activity(model: Model) -> list[Activity]:
                     timestamp=event.time,
                     kind="task",
                     description=one_line(f"{status}: {record.description}", 160),
-                    task_id=one_line(record.task_id, 40),
+                    task_id=shown_id(record.task_id),
                     status=status,
                 )
             )
@@ -214,8 +221,8 @@ def _sessions(
 def _session(model: Model, owner: Owner, now: float) -> Session:
     record = model.task_of(owner.key)
     return Session(
-        session_id=one_line(owner.key, 60),
-        task_id=None if record is None else one_line(record.task_id, 40),
+        session_id=shown_id(owner.key),
+        task_id=None if record is None else shown_id(record.task_id),
         kind="cli" if record is None else "task",
         state=_state(record, owner.last, now),
         last_activity=owner.last,
@@ -232,8 +239,8 @@ def _hook_only(model: Model, now: float) -> list[Session]:
             record = model.task_of(session.session_id)
             rows.append(
                 Session(
-                    session_id=one_line(session.session_id, 60),
-                    task_id=None if record is None else one_line(record.task_id, 40),
+                    session_id=shown_id(session.session_id),
+                    task_id=None if record is None else shown_id(record.task_id),
                     kind="cli" if record is None else "task",
                     state=_state(record, session.last, now),
                     last_activity=session.last,

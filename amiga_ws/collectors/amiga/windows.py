@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-T = TypeVar("T")
+Bucket = TypeVar("Bucket")
 
 MINUTE_S = 60
 HOUR_MINUTES = 60
@@ -24,6 +24,8 @@ _LOG_GROWTH = math.log(GROWTH)
 _MIDDLE = math.sqrt(GROWTH)
 _CLASSES = 480  # up to 1.04 ** 480 ms = 41 h
 _LANE_BITS = 32
+_LANES = tuple(1 << (lane * _LANE_BITS) for lane in range(_CLASSES + 1))
+_NOTHING: dict[int, list[int]] = {}
 
 
 def window_start(now: float, hours: int) -> int:
@@ -31,111 +33,118 @@ def window_start(now: float, hours: int) -> int:
     return int(now // MINUTE_S) - hours * HOUR_MINUTES
 
 
-class _Rollup:
-    """The hours of a series, and the sum of those that hardly change any more."""
+class _Series(Generic[Bucket]):
+    """What Buckets and Histograms share: minutes, and the sums of the hours that hardly change any more.
+
+    Only minutes are written. An hour is summed when a window first needs it and forgotten when something
+    late falls into it; the sum of all full hours of a window is remembered too. The newest two hours are
+    always summed from their minutes.
+    """
 
     def __init__(self) -> None:
+        self._minutes: dict[int, Bucket] = {}
         self._hours: dict[int, dict[int, int]] = {}
         self._newest_hour = 0
-        self._old_revision = 0  # grows when an hour changes that a middle may have summed
+        self._revision = 0  # grows when an hour that was summed changes
         self._middles: dict[int, tuple[int, int, dict[int, int]]] = {}  # by first hour: state then, sums
 
-    def add(self, hour: int, key: int, amount: int) -> None:
-        bucket = self._hours.get(hour)
-        if bucket is None:
-            bucket = self._hours[hour] = {}
-            self._newest_hour = max(self._newest_hour, hour)
-        bucket[key] = bucket.get(key, 0) + amount
-        if hour < self._newest_hour - 1:
-            self._old_revision += 1
-
-    def since(self, first: int) -> dict[int, int]:
-        """Sums by key of hour `first` and later; the caller may change the answer."""
+    def since(self, minute: int) -> dict[int, int]:
+        """Sums by key of all that lies in `minute` or later; the caller may change the answer."""
+        first = -(-minute // HOUR_MINUTES)
+        newest = self._newest_hour
         total = dict(self._middle(first))
-        for hour in range(max(first, self._newest_hour - 1), self._newest_hour + 1):
-            if hour in self._hours:
-                _merge(total, self._hours[hour])
+        for one in range(minute, first * HOUR_MINUTES):
+            self._add_minute(total, one)
+        for one in range(max(first, newest - 1) * HOUR_MINUTES, (newest + 1) * HOUR_MINUTES):
+            self._add_minute(total, one)
         return total
 
-    def prune(self, limit: int) -> None:
-        for hour in [one for one in self._hours if one < limit]:
+    def prune(self, now_minute: int) -> None:
+        """Forget what no window reaches any more."""
+        limit = now_minute - KEEP_MINUTES
+        for minute in [one for one in self._minutes if one < limit]:
+            del self._minutes[minute]
+        for hour in [one for one in self._hours if one < limit // HOUR_MINUTES]:
             del self._hours[hour]
         self._middles.clear()
 
+    def _add_minute(self, total: dict[int, int], minute: int) -> None:
+        raise NotImplementedError
+
+    def _touch(self, minute: int) -> None:
+        """A bucket was made, or one of an hour that was summed already has changed."""
+        hour = minute // HOUR_MINUTES
+        self._newest_hour = max(self._newest_hour, hour)
+        if self._hours.pop(hour, None) is not None:
+            self._revision += 1
+
     def _middle(self, first: int) -> dict[int, int]:
         known = self._middles.get(first)
-        if known is not None and known[:2] == (self._old_revision, self._newest_hour):
+        if known is not None and known[:2] == (self._revision, self._newest_hour):
             return known[2]
         total: dict[int, int] = {}
         for hour in range(first, self._newest_hour - 1):
-            if hour in self._hours:
-                _merge(total, self._hours[hour])
+            _merge(total, self._hour(hour))
         if len(self._middles) > 2 * KEEP_MINUTES // HOUR_MINUTES:
             self._middles.clear()
-        self._middles[first] = (self._old_revision, self._newest_hour, total)
+        self._middles[first] = (self._revision, self._newest_hour, total)
         return total
 
+    def _hour(self, hour: int) -> dict[int, int]:
+        known = self._hours.get(hour)
+        if known is None:
+            known = self._hours[hour] = {}
+            for minute in range(hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES):
+                self._add_minute(known, minute)
+        return known
 
-class Buckets:
-    """Counts by small integer key: `add` costs two dictionary updates, `since` about 230 merges at most."""
 
-    def __init__(self) -> None:
-        self._minutes: dict[int, dict[int, int]] = {}
-        self._hours = _Rollup()
+class Buckets(_Series[dict[int, int]]):
+    """Counts by small integer key."""
 
     def add(self, minute: int, key: int, amount: int = 1) -> None:
         """Count `amount` of `key` in an epoch minute."""
         bucket = self._minutes.get(minute)
         if bucket is None:
             bucket = self._minutes[minute] = {}
+            self._touch(minute)
+        elif minute // HOUR_MINUTES in self._hours:
+            self._touch(minute)
         bucket[key] = bucket.get(key, 0) + amount
-        self._hours.add(minute // HOUR_MINUTES, key, amount)
 
-    def since(self, minute: int) -> dict[int, int]:
-        """Sums by key of all that lies in `minute` or later."""
-        first = -(-minute // HOUR_MINUTES)
-        total = self._hours.since(first)
-        for one in range(minute, first * HOUR_MINUTES):
-            if bucket := self._minutes.get(one):
-                _merge(total, bucket)
-        return total
-
-    def prune(self, now_minute: int) -> None:
-        """Forget what no window reaches any more."""
-        _drop_before(self._minutes, now_minute - KEEP_MINUTES)
-        self._hours.prune((now_minute - KEEP_MINUTES) // HOUR_MINUTES)
+    def _add_minute(self, total: dict[int, int], minute: int) -> None:
+        bucket = self._minutes.get(minute)
+        if bucket is not None:
+            _merge(total, bucket)
 
 
-class Histograms:
+class Histograms(_Series[dict[int, list[int]]]):
     """Durations by small integer key, good for percentiles within 2 %.
 
-    An hour's classes lie side by side in one big integer per key, 32 bits each: adding two hours is then
-    one addition in C instead of a hundred in Python.
+    Sums hold a key's classes side by side in one big integer, 32 bits each: adding two hours is then one
+    addition in C instead of a hundred in Python. Minutes hold lists, one class an occurrence.
     """
-
-    def __init__(self) -> None:
-        self._minutes: dict[int, dict[int, list[int]]] = {}  # minute -> key -> classes, one an occurrence
-        self._hours = _Rollup()
 
     def add(self, minute: int, key: int, seconds: float) -> None:
         """Note one duration; anything below 1 ms, negative too, counts as 1 ms."""
-        lane = duration_class(seconds)
-        self._minutes.setdefault(minute, {}).setdefault(key, []).append(lane)
-        self._hours.add(minute // HOUR_MINUTES, key, 1 << (lane * _LANE_BITS))
+        bucket = self._minutes.get(minute)
+        if bucket is None:
+            bucket = self._minutes[minute] = {}
+            self._touch(minute)
+        elif minute // HOUR_MINUTES in self._hours:
+            self._touch(minute)
+        lanes = bucket.get(key)
+        if lanes is None:
+            bucket[key] = [duration_class(seconds)]
+        else:
+            lanes.append(duration_class(seconds))
 
-    def since(self, minute: int) -> dict[int, int]:
-        """Packed classes by key of all that ended in `minute` or later; see `percentiles`."""
-        first = -(-minute // HOUR_MINUTES)
-        total = self._hours.since(first)
-        for one in range(minute, first * HOUR_MINUTES):
-            for key, lanes in self._minutes.get(one, {}).items():
-                total[key] = total.get(key, 0) + sum(1 << (lane * _LANE_BITS) for lane in lanes)
-        return total
-
-    def prune(self, now_minute: int) -> None:
-        """Forget what no window reaches any more."""
-        _drop_before(self._minutes, now_minute - KEEP_MINUTES)
-        self._hours.prune((now_minute - KEEP_MINUTES) // HOUR_MINUTES)
+    def _add_minute(self, total: dict[int, int], minute: int) -> None:
+        for key, lanes in self._minutes.get(minute, _NOTHING).items():
+            packed = total.get(key, 0)
+            for lane in lanes:
+                packed += _LANES[lane]
+            total[key] = packed
 
 
 def duration_class(seconds: float) -> int:
@@ -166,8 +175,3 @@ def percentiles(packed: int, shares: Iterable[float]) -> list[float | None]:
 def _merge(total: dict[int, int], more: dict[int, int]) -> None:
     for key, amount in more.items():
         total[key] = total.get(key, 0) + amount
-
-
-def _drop_before(minutes: dict[int, T], limit: int) -> None:
-    for minute in [one for one in minutes if one < limit]:
-        del minutes[minute]
