@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jwt
 import pytest
+from test_state import GOOD
 from test_tokens import NOW, SECRET, Lifetimes, claims, session_claims, signed
 
-from amiga_ws.auth.keys import BadKeyError, public_key
+from amiga_ws.auth.keys import BadKeyError, load_keys, own_key, public_key
 from amiga_ws.auth.tokens import Authority, TokenError
 
 serialization = pytest.importorskip(
@@ -73,3 +74,64 @@ def test_private_weak_or_wrong_key_is_no_public_key():
     ):
         with pytest.raises(BadKeyError):
             public_key("k", algorithm, pem)
+
+
+# -- auth.keys -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A secret, and a public key, in files."""
+    (tmp_path / "old.hex").write_text(GOOD + "\n", "ascii")
+    (tmp_path / "issuer.pem").write_bytes(key_pair("ES256")[1])
+    return tmp_path
+
+
+def test_keys_are_loaded_from_their_files(folder):
+    old, issuer = load_keys(
+        ["alg=HS256 file=old.hex until=2027-01-31", "alg=ES256 file=issuer.pem kid=issuer"], folder
+    )
+    assert (old.kid, old.material) == (own_key(bytes.fromhex(GOOD)).kid, bytes.fromhex(GOOD))
+    assert old.valid_until == 1_801_353_600.0  # UTC midnight
+    assert (issuer.kid, issuer.algorithm, issuer.valid_until) == ("issuer", "ES256", None)
+
+
+def test_end_of_a_key_may_name_its_zone(folder):
+    (key,) = load_keys(["alg=HS256 file=old.hex until=2027-01-31T12:00+02:00"], folder)
+    assert key.valid_until == 1_801_353_600.0 + 10 * 3600
+
+
+def test_file_may_stand_anywhere(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("elsewhere")
+    assert load_keys([f"alg=HS256 file={folder / 'old.hex'}"], other)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("", "expected"),
+        ("file=old.hex", "expected"),
+        ("alg=HS256", "expected"),
+        ("alg=HS256 file=old.hex colour=red", "expected"),
+        ("alg=none file=old.hex", "HS256"),
+        ("alg=RS512 file=issuer.pem kid=k", "RS256"),
+        ("alg=HS256 file=nowhere.hex", "nowhere.hex"),
+        ("alg=HS256 file=issuer.pem", "PEM"),
+        ("alg=ES256 file=issuer.pem", "kid="),
+        ("alg=ES256 file=issuer.pem kid=", "kid="),
+        ("alg=ES256 file=old.hex kid=k", "PEM"),
+        ("alg=RS256 file=issuer.pem kid=k", "RS256"),
+        ("alg=HS256 file=old.hex until=soon", "until"),
+    ],
+)
+def test_key_that_cannot_be_used_is_a_sentence_that_says_which(folder, spec, says):
+    with pytest.raises(BadKeyError, match=says) as caught:
+        load_keys([spec], folder)
+    assert "auth.keys" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert GOOD not in str(caught.value)
+
+
+def test_one_name_stands_for_one_key(folder):
+    with pytest.raises(BadKeyError, match="twice"):
+        load_keys(["alg=ES256 file=issuer.pem kid=k", "alg=ES256 file=issuer.pem kid=k"], folder)
