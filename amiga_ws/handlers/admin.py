@@ -15,7 +15,10 @@ from amiga_ws.wire import Close
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """One live stream. `since` is an epoch, `expires_in` seconds, `lagging` whether it is owed a state."""
+    """One live stream. `since` is an epoch, `expires_in` seconds.
+
+    `behind_ms`: how long it has been owed a state; 0 while it keeps up. `coalesced`: states skipped meanwhile.
+    """
 
     client_id: str
     subject: str
@@ -24,7 +27,8 @@ class Connection(msgspec.Struct, frozen=True):
     since: float
     hours: int | None
     update_interval: int | None
-    lagging: bool
+    behind_ms: int
+    coalesced: int
     expires_in: float
     parked: bool
 
@@ -87,17 +91,21 @@ class Revocations(AdminApi):
     def _revoke(self, request: RevocationRequest) -> None:
         gate = self.services.gate
         match request:
-            case RevocationRequest(token=str(token), jti=None, subject=None):
+            case RevocationRequest(token=str(token), jti=None, subject=None, issued_before=None):
                 try:
                     gate.revoke_token(token)
                 except TokenError as error:
                     raise HTTPError(400, f"this is no token of ours: {error.reason}") from error
-            case RevocationRequest(token=None, jti=str(jti), subject=None) if 0 < len(jti) <= 128:  # noqa: PLR2004
+            case RevocationRequest(token=None, jti=str(jti), subject=None, issued_before=None) if (
+                0 < len(jti) <= 128
+            ):  # noqa: PLR2004
                 gate.revoke_jti(jti)
             case RevocationRequest(token=None, jti=None, subject=str(subject)) if 0 < len(subject) <= 128:  # noqa: PLR2004
                 gate.revoke_subject(subject, request.issued_before)
             case _:
-                raise HTTPError(400, "expected exactly one of token, jti and subject")
+                raise HTTPError(
+                    400, "expected exactly one of token, jti and subject (with issued_before, or not)"
+                )
 
 
 class Refusals(AdminApi):
@@ -117,7 +125,8 @@ def _shown(client: Client) -> Connection:
         since=client.since,
         hours=None if config is None else config.hours,
         update_interval=None if config is None else config.update_interval,
-        lagging=client.owed,
+        behind_ms=int((client.clock.monotonic() - client.owed_since) * 1000) if client.owed else 0,
+        coalesced=client.coalesced,
         expires_in=client.expires_in,
         parked=client.parked_at is not None,
     )
