@@ -27,6 +27,10 @@ class Transport(Protocol):
     def busy(self) -> bool:
         """Whether earlier bytes still wait for the peer."""
 
+    @property
+    def waiting(self) -> object | None:
+        """None unless bytes of ours wait for the peer; an attribute, because every beat asks every client."""
+
     def offer(self, message: Message) -> bool:
         """Send unless busy; False when it was. The hot path: once for each client and tick."""
 

@@ -54,6 +54,10 @@ class FakeTransport:
     def busy(self):
         return self.full
 
+    @property
+    def waiting(self):
+        return self if self.full else None
+
     def offer(self, message):
         if self.full:
             return False

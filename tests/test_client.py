@@ -205,7 +205,7 @@ async def test_stall_is_counted_anew_after_a_pause(rooms):
     for _ in range(5):
         peer.transport.full = True
         await rooms.tick(9)
-        peer.transport.full = False
+        peer.drain()
         await rooms.tick(1)
     assert peer.present
 

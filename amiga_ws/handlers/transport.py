@@ -23,12 +23,12 @@ CLOSE_GRACE_S = 2.0  # for a slow SSE peer to take its `bye`
 class StreamTransport:
     """Bytes to one stream; calls `on_drained` when what had to wait has left. See client.Transport."""
 
-    __slots__ = ("_send", "_waiting", "on_drained", "stream")
+    __slots__ = ("_send", "on_drained", "stream", "waiting")
 
     def __init__(self, stream: IOStream) -> None:
         self.stream = stream
         self.on_drained: Callable[[], None] = _nothing  # set once there is a Client
-        self._waiting: asyncio.Future[None] | None = None  # the last write that could not leave at once
+        self.waiting: asyncio.Future[None] | None = None  # the last write that could not leave at once
         # A TLS socket must not be written to beside its stream; a plain one may, while the stream is empty.
         self._send = None if isinstance(stream, SSLIOStream) else stream.socket.send
         stream.set_nodelay(True)
@@ -72,7 +72,7 @@ class StreamTransport:
             return
         future.add_done_callback(_forget_closed)
         if self.stream.writing():
-            self._waiting = future
+            self.waiting = future
             future.add_done_callback(self._flushed)
 
     def queued(self) -> int:
@@ -84,17 +84,17 @@ class StreamTransport:
         return answer[0]
 
     def _flushed(self, future: asyncio.Future[None]) -> None:
-        if future is self._waiting:
-            self._waiting = None
+        if future is self.waiting:
+            self.waiting = None
             if not self.stream.closed():
                 self.on_drained()
 
     async def drained(self) -> None:
         """Wait until nothing waits: a peer that does not read is not read from."""
-        while self._waiting is not None:
+        while self.waiting is not None:
             # wait() leaves the future alone when we are cancelled: cancelling a write's future makes
             # Tornado's own callback raise. A shield would be one more future whose exception nobody fetches.
-            await asyncio.wait({self._waiting})
+            await asyncio.wait({self.waiting})
 
     def abort(self) -> None:
         """Cut it now."""
@@ -140,7 +140,7 @@ class WebSocketTransport(StreamTransport):
     def ping(self) -> None:
         """Ask for a pong."""
         if not self._connection.server_terminated:
-            self.write(PING_FRAME)
+            self.write_if_idle(PING_FRAME)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; Tornado ends the socket when the peer answers or 5 s later."""
