@@ -11,39 +11,12 @@ from pathlib import Path
 
 import pytest
 from installation import CLI_SESSION, Installation
-
-from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
-from amiga_ws.snapshot import AmigaFacts
-
-NOW = 1_795_000_000.0
-DAY = frozenset({24})
+from reading import NOW, Clock, collector_of, read
 
 
 @pytest.fixture
 def amiga(tmp_path):
     return Installation(tmp_path / "amiga")
-
-
-class Clock:
-    """A wall clock that stands still until told otherwise."""
-
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def collector_of(root: Path, private: Path, clock: Clock | None = None, **options: object) -> AmigaCollector:
-    config = AmigaConfig(
-        root=root,
-        database=root / "data" / "agentlab.db",
-        sessions=root / "logs" / "sessions",
-        private_dir=private,
-        timezone="UTC",
-        **options,
-    )
-    return AmigaCollector(config, clock=clock or Clock())
 
 
 @pytest.fixture
@@ -56,15 +29,6 @@ def collector(amiga, tmp_path, clock):
     made = collector_of(amiga.root, tmp_path / "private", clock)
     yield made
     made.close()
-
-
-def read(collector: AmigaCollector, windows: frozenset[int] = DAY) -> AmigaFacts:
-    """The collector's facts once it has read everything (a busy machine may need several slices)."""
-    for _ in range(500):
-        facts = collector.collect(windows)
-        if facts.sources["amiga"].state != "loading":
-            return facts
-    raise AssertionError("never loaded")
 
 
 def test_tasks_are_counted_by_status_and_unknown_words_are_other(amiga, collector):

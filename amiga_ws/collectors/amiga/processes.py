@@ -17,17 +17,21 @@ logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
 LIST_EVERY_S = 60.0  # listing a few hundred processes costs 54-76 ms
+SEEK_AFTER_S = (
+    5.0  # sooner while none is found, and then each time twice as late: a restart is no minute of "gone"
+)
 MAX_TASKS = 50
 REUSED_AFTER_S = 120.0  # AMIGA notes the pid within seconds; a process begun later is another one
 SERVER_SCRIPT = "monitoring/server.py"
 
 
 class Processes:
-    """Known pids are read at each call, the list of all processes at most once a minute."""
+    """Known pids are read at each call; all processes are listed once a minute, sooner while the server is sought."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._listed = float("-inf")
+        self._pause_s = SEEK_AFTER_S  # from one listing to the next
         self._servers: list[psutil.Process] = []
         self._tasks: dict[int, psutil.Process] = {}
         self._last_server: AmigaProcess | None = None  # the one seen last, to tell "gone" from "never seen"
@@ -39,9 +43,10 @@ class Processes:
 
     def server(self) -> AmigaProcess | None:
         """AMIGA's server process; `alive` false once it has gone, None if none was ever seen."""
-        if self._clock() - self._listed >= LIST_EVERY_S:
+        if self._clock() - self._listed >= self._pause_s:
             self._listed = self._clock()
             self._servers = sorted(_find_servers(), key=lambda process: process.pid)
+            self._pause_s = LIST_EVERY_S if self._servers else min(self._pause_s * 2, LIST_EVERY_S)
         for process in self._servers:
             reading = _read_server(process)
             if reading is not None:
@@ -49,6 +54,8 @@ class Processes:
                 return reading
         if self._last_server is not None:
             gone = self._last_server
+            if gone.alive:
+                self._pause_s = SEEK_AFTER_S
             self._last_server = AmigaProcess(pid=gone.pid, alive=False, since=gone.since)
         return self._last_server
 

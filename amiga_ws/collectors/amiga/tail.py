@@ -26,6 +26,7 @@ HORIZON_S = 8 * 86400.0  # the widest window and a day
 AHEAD_S = 86400.0  # a time further in the future is taken for this
 CHUNK_ROWS = 4_000  # rows per query; with their Python objects about 4 MB
 SLICE_S = 0.35  # of work per reading while loading: a reading has a deadline of 0.8 s
+PROGRESS_EVERY_S = 2.0
 MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 250  # known tasks looked at again per reading
@@ -62,6 +63,7 @@ class Tail:
         self._sweep_rowid = 0
         self._sweep_left = 0  # readings that the current round of looking at known tasks still takes
         self._started = time.monotonic()
+        self._reported = float("-inf")  # monotonic; when progress was last logged
         self._begun = False
 
     def read(self, database: Database, now: float) -> bool:
@@ -160,7 +162,7 @@ class Tail:
 
     def _read_marks(self, database: Database, until: float) -> bool:
         """The endings among the status rows before the horizon: how old tasks really ended."""
-        while self._mark_id > 0 and time.monotonic() < until:
+        while self._mark_id > 0:
             after = max(0, self._mark_id - MARK_ROWS)
             rows = database.query(
                 "SELECT task_id, status, timestamp FROM agent_status WHERE id > ? AND id <= ?"
@@ -172,6 +174,8 @@ class Tail:
                 if when is not None:
                     self._tasks.marks.add(str(task_id), status, when)
             self._mark_id = after
+            if time.monotonic() > until:
+                break
         return self._mark_id <= 0
 
     def _read_rows(self, database: Database, now: float, until: float) -> bool:
@@ -185,9 +189,9 @@ class Tail:
                         more.remove(table)
             if not tools and not statuses:
                 return True
-            if time.monotonic() > until:
-                return False
             self._merge(tools, statuses)
+            if time.monotonic() > until:  # after some work, however slow the machine is
+                return False
 
     def _merge(self, tools: Buffer, statuses: Buffer) -> None:
         """Feed rows until one buffer is empty, or both where the other table has no more."""
@@ -327,7 +331,9 @@ class Tail:
     # -- progress ------------------------------------------------------------------------------
 
     def _report_progress(self) -> None:
-        logger.info("reading AMIGA's history: %d rows so far", self.loaded_rows)
+        if time.monotonic() - self._reported >= PROGRESS_EVERY_S:
+            self._reported = time.monotonic()
+            logger.info("reading AMIGA's history: %d rows so far", self.loaded_rows)
 
     def _report_loaded(self) -> None:
         logger.info(

@@ -1,0 +1,236 @@
+"""Calls: counted once, timed, their errors classed; whatever AMIGA's rows look like."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from installation import CLI_SESSION, Installation
+from reading import DAY, NOW, Clock, collector_of, read
+
+from amiga_ws.collectors.amiga.groups import MAX_OPEN, Group
+from amiga_ws.simulate import ManualClock, Simulator
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def amiga(tmp_path):
+    made = Installation(tmp_path / "amiga")
+    made.task("aaaaaa", at=NOW - 600)
+    return made
+
+
+@pytest.fixture
+def collector(amiga, tmp_path, clock):
+    made = collector_of(amiga.root, tmp_path / "private", clock)
+    yield made
+    made.close()
+
+
+def tools(collector):
+    return read(collector).windows[24].tools
+
+
+@pytest.mark.parametrize("mode", [1, 3, 4])
+@pytest.mark.parametrize("after_the_fact", [True, False])
+def test_durations_are_those_of_the_calls_however_many_rows_they_left(tmp_path, mode, after_the_fact):
+    clock = ManualClock(NOW)
+    sim = Simulator(tmp_path / "amiga", clock=clock, rows_per_call=mode)
+    collector = collector_of(sim.root, tmp_path / "private", clock, timezone=None)
+    task = sim.start_task()
+    for _ in range(20):
+        call = sim.start_tool(task, "Bash")
+        if not after_the_fact:
+            read(collector)
+        clock.advance(0.4 if mode == 1 else 2.0)
+        sim.end_tool(call)
+        if not after_the_fact:
+            read(collector)
+        clock.advance(3)
+    found = tools(collector)
+    assert found.total_calls == 20
+    assert found.durations["Bash"].p50_ms == pytest.approx(400 if mode == 1 else 2000, rel=0.03)
+    assert found.durations["Bash"].p95_ms == pytest.approx(400 if mode == 1 else 2000, rel=0.03)
+
+
+def test_an_orphan_does_not_lengthen_the_next_calls_duration(amiga, collector):
+    amiga.tool("aaaaaa", "Bash", NOW - 500)  # never ends
+    row = amiga.tool("aaaaaa", "Bash", NOW - 100)
+    amiga.finish(row, 1)
+    amiga.ended("aaaaaa", "Bash", NOW - 90)
+    assert tools(collector).durations["Bash"].p50_ms == pytest.approx(10_000, rel=0.03)
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_duration(amiga, collector):
+    amiga.finish(amiga.tool("aaaaaa", "Bash", NOW - 100), 1)
+    amiga.ended("aaaaaa", "Bash", NOW - 3700)
+    durations = tools(collector).durations.get("Bash")
+    assert durations is None or durations.p50_ms >= 1
+
+
+def test_errors_are_classed_by_category_once_per_call(amiga, collector):
+    for place in range(3):
+        at = NOW - 300 + place * 20
+        amiga.tool("aaaaaa", "Bash", at)
+        twin = amiga.tool("aaaaaa", "Bash", at + 0.1)
+        if place == 1:
+            tools(collector)  # seen while it runs
+        amiga.finish(twin, 0, "Permission denied: /etc/hosts", "permission_error")
+        amiga.ended("aaaaaa", "Bash", at + 5, ok=False)
+        amiga.tool(
+            "aaaaaa", "Bash", at + 5.05, 0, error="Permission denied", error_category="permission_error"
+        )
+    found = tools(collector)
+    assert (found.total_calls, found.failed, found.suspect) == (3, 3, 0)
+    assert found.error_categories == {"Bash": {"permission_error": 3}}
+    assert found.errors == {"Bash": 3}
+
+
+def test_a_read_that_only_showed_the_word_error_is_suspect(amiga, collector):
+    row = amiga.tool("aaaaaa", "Read", NOW - 100)
+    amiga.finish(row, 0, "2026 app.log error: something failed", "unknown_error")
+    amiga.ended("aaaaaa", "Read", NOW - 99, ok=False)
+    row = amiga.tool("aaaaaa", "Bash", NOW - 90)
+    amiga.finish(row, 0, "Tool output contains error", None)
+    amiga.ended("aaaaaa", "Bash", NOW - 89, ok=False)
+    row = amiga.tool("aaaaaa", "Edit", NOW - 80)
+    amiga.finish(row, 0, "Error: String not found", "unknown_error")
+    amiga.ended("aaaaaa", "Edit", NOW - 79, ok=False)
+    found = tools(collector)
+    assert (found.failed, found.suspect) == (3, 2)
+
+
+def test_without_status_rows_calls_are_paired_and_it_is_told(tmp_path, clock):
+    manual = ManualClock(NOW)
+    for mode in (1, 3, 4):
+        sim = Simulator(tmp_path / str(mode), clock=manual, rows_per_call=mode, status_rows=False)
+        task = sim.start_task()
+        for _ in range(5):
+            call = sim.start_tool(task, "Bash")
+            manual.advance(30)
+            sim.end_tool(call, ok=False)
+            manual.advance(5)
+        sim.start_tool(task, "Bash")
+        found = tools(collector_of(sim.root, tmp_path / "private", manual, timezone=None))
+        assert (found.total_calls, found.running, found.failed, found.estimated) == (6, 1, 5, 5), mode
+
+
+def test_a_task_that_amiga_knows_only_by_its_session_is_linked_by_the_hook_line(amiga, collector):
+    amiga.hook(CLI_SESSION, "Bash", NOW - 50, task_id="aaaaaa")
+    amiga.tool(CLI_SESSION, "Bash", NOW - 50)
+    facts = read(collector)
+    assert facts.tasks[0].tool_calls == 1
+    assert facts.tasks[0].current_tool.name == "Bash"
+    session = facts.windows[24].sessions.recent[0]
+    assert (session.kind, session.task_id, session.state) == ("task", "aaaaaa", "active")
+
+
+def test_a_stored_session_uuid_links_nothing(amiga, collector):
+    amiga.update("aaaaaa", session_uuid=CLI_SESSION)
+    amiga.tool(CLI_SESSION, "Bash", NOW - 50)
+    facts = read(collector)
+    assert facts.tasks[0].tool_calls == 0
+    assert facts.windows[24].sessions.recent[0].kind == "cli"
+
+
+def test_cli_sessions_are_active_idle_and_over_by_the_clock(amiga, collector, clock):
+    amiga.tool(CLI_SESSION, "Bash", NOW)
+    for later, state, running in ((0, "active", 1), (400, "idle", 1), (2000, "ended", 0)):
+        clock.now = NOW + later
+        found = read(collector).windows[24]
+        assert found.sessions.recent[0].state == state
+        assert (found.tools.running, found.tools.orphaned) == (running, 1 - running)
+
+
+def test_sessions_that_only_the_hook_logs_know_are_listed(amiga, collector):
+    amiga.hook(CLI_SESSION, "Bash", NOW - 50)
+    amiga.hook(CLI_SESSION, "Read", NOW - 40)
+    session = read(collector).windows[24].sessions.active[0]
+    assert (session.session_id, session.kind, session.tools) == (CLI_SESSION, "cli", 2)
+
+
+def test_tool_names_are_foreign_text_and_their_number_is_capped(amiga, collector):
+    amiga.db.execute("BEGIN")
+    for place in range(450):
+        amiga.finish(amiga.tool("aaaaaa", f"mcp__{place}__x", NOW - 50), 1)
+        amiga.ended("aaaaaa", f"mcp__{place}__x", NOW - 49)
+    amiga.tool("aaaaaa", "evil\n\x1b[31m" + "x" * 300, NOW - 10)
+    amiga.db.execute("COMMIT")
+    found = tools(collector)
+    assert found.total_calls == 451
+    assert len(found.by_type) <= 60
+    assert found.by_type["(other tools)"] == 51
+    assert all("\n" not in name and len(name) <= 80 for name in found.by_type)
+
+
+def test_thousands_of_open_rows_of_one_tool_are_kept_as_a_number():
+    group = Group()
+    for place in range(5_000):
+        group.add_open(NOW + place * 2, place)
+        group.add_finished(NOW + place * 2 + 1, True)
+        group.ended += 1
+        group.add_finished(NOW + place * 2 + 1, True)
+    assert len(group.open_times) <= MAX_OPEN
+    assert group.open_starts() == []
+    group.add_open(NOW + 20_000, 9_999)
+    assert group.open_starts() == [NOW + 20_000]
+
+
+def test_a_large_history_is_loaded_in_slices_and_says_so(tmp_path, caplog, monkeypatch):
+    from amiga_ws.collectors.amiga import tail  # noqa: PLC0415 - to make its slices small
+
+    monkeypatch.setattr(tail, "SLICE_S", 0.0)
+    monkeypatch.setattr(tail, "CHUNK_ROWS", 50)
+    amiga = Installation(tmp_path / "amiga")
+    amiga.db.execute("BEGIN")
+    for place in range(300):
+        amiga.finish(amiga.tool(CLI_SESSION, "Bash", NOW - 900 + place), 1)
+        amiga.ended(CLI_SESSION, "Bash", NOW - 900 + place + 0.6)
+    amiga.db.execute("COMMIT")
+    collector = collector_of(amiga.root, tmp_path / "private")
+    caplog.set_level("INFO")
+    first = collector.collect(DAY)
+    assert first.sources["amiga"].state == "loading"
+    assert first.totals.total is None
+    amiga.tool(CLI_SESSION, "Read", NOW)  # AMIGA goes on meanwhile
+    found = tools(collector)
+    assert (found.total_calls, found.by_type) == (301, {"Bash": 300, "Read": 1})
+    assert "rows so far" in caplog.text
+
+
+def test_rows_older_than_any_window_are_not_loaded(amiga, tmp_path, clock):
+    amiga.task("old000", "completed", NOW - 20 * 86400)
+    for place in range(50):
+        at = NOW - 20 * 86400 + place
+        amiga.finish(amiga.tool("old000", "Bash", at), 1)
+        amiga.ended("old000", "Bash", at + 0.7, ok=place > 1)
+    amiga.status("old000", "completed", NOW - 19 * 86400)
+    collector = collector_of(amiga.root, tmp_path / "private", clock)
+    facts = read(collector, frozenset({168}))
+    assert facts.windows[168].tools.raw_rows == 0
+    assert collector._model.tail.loaded_rows == 0
+    old = next(task for task in facts.tasks if task.task_id == "old000")
+    assert (old.ended_at, old.tool_calls, old.tool_errors) == (NOW - 19 * 86400, 50, 2)
+
+
+@pytest.mark.skipif("AMIGA_WS_LIVE" not in os.environ, reason="AMIGA_WS_LIVE names no recorded installation")
+def test_a_recorded_run_of_amiga_agrees_with_its_truth(tmp_path):
+    root = Path(os.environ["AMIGA_WS_LIVE"])
+    events = [json.loads(line) for line in (root / "truth.jsonl").read_text("utf-8").splitlines()]
+    starts = [event for event in events if event["event"] == "start"]
+    failed = [event for event in events if event["event"] == "end" and not event["ok"]]
+    stat = (root / "data" / "agentlab.db").stat()
+    found = read(collector_of(root, tmp_path, Clock(stat.st_mtime + 60), timezone=None)).windows[24].tools
+    assert found.total_calls == len(starts) == 50
+    assert found.raw_rows == 149
+    assert found.failed == len(failed)
+    counts: dict[str, int] = {}
+    for event in starts:
+        counts[event["tool"]] = counts.get(event["tool"], 0) + 1
+    assert found.by_type == counts
