@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 from tornado.web import HTTPError
 
-from amiga_ws.auth.tokens import TokenError
+from amiga_ws.auth.tokens import MAX_SUBJECT_CHARS, TokenError
 from amiga_ws.client import Client
 from amiga_ws.handlers.parameters import flag
 from amiga_ws.handlers.rest import Api
@@ -96,16 +96,18 @@ class Revocations(AdminApi):
                     gate.revoke_token(token)
                 except TokenError as error:
                     raise HTTPError(400, f"this is no token of ours: {error.reason}") from error
-            case RevocationRequest(token=None, jti=str(jti), subject=None, issued_before=None) if (
-                0 < len(jti) <= 128
-            ):  # noqa: PLR2004
+            case RevocationRequest(token=None, jti=str(jti), subject=None, issued_before=None) if _fits(jti):
                 gate.revoke_jti(jti)
-            case RevocationRequest(token=None, jti=None, subject=str(subject)) if 0 < len(subject) <= 128:  # noqa: PLR2004
+            case RevocationRequest(token=None, jti=None, subject=str(subject)) if _fits(subject):
                 gate.revoke_subject(subject, request.issued_before)
             case _:
                 raise HTTPError(
                     400, "expected exactly one of token, jti and subject (with issued_before, or not)"
                 )
+
+
+def _fits(text: str) -> bool:
+    return 0 < len(text) <= MAX_SUBJECT_CHARS
 
 
 class Refusals(AdminApi):
