@@ -386,6 +386,17 @@ async def test_revoked_identities_are_closed_with_4503_and_others_stay(rooms):
     assert good.present
 
 
+async def test_changed_keys_end_or_shorten_open_streams(rooms):
+    gone, shorter, same = [await rooms.viewer(who=identity(name)) for name in ("gone", "shorter", "same")]
+    left = {"gone": None, "shorter": identity("shorter", left_s=10), "same": identity("same")}
+    rooms.hub.judge_again(lambda who: left[who.subject])
+    assert gone.heard()[-1]["data"]["code"] == 4503
+    assert (shorter.client.expires_in, same.client.expires_in) == (10, 3600)
+    await rooms.tick(1)
+    assert shorter.names() == ["auth"]
+    assert same.names() == []
+
+
 async def test_longest_silent_connection_of_the_subject_makes_room(rooms):
     first, second = rooms.peer(identity("ada")), rooms.peer(identity("ada"))
     other = rooms.peer(identity("bob"))

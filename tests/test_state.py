@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -282,6 +283,25 @@ def test_junk_between_the_lines_is_passed_over(path, junk):
 def test_bytes_that_are_no_text_are_passed_over(path):
     path.write_bytes(b'{"n": 1}\n\xff\xfe\n{"n": 2}\n')
     assert AppendLog(path).read_new() == [{"n": 1}, {"n": 2}]
+
+
+def test_append_that_waited_for_a_rewrite_goes_to_the_new_file(path):
+    log = AppendLog(path)
+    log.append({"n": 1})
+    code = (
+        "import sys, pathlib; from amiga_ws.state import AppendLog; log = AppendLog(pathlib.Path(sys.argv[1])); "
+        "print('up', flush=True); log.append({'n': 2})"
+    )
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with child(code, path) as writer:
+            writer.stdout.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(0.2)
+            path.unlink()  # as a rewrite replaces it
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert writer.wait(30) == 0
+    assert AppendLog(path).read_new() == [{"n": 2}]
 
 
 def test_rewritten_log_is_read_from_its_start(path):
