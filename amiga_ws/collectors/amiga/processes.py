@@ -17,9 +17,7 @@ logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
 LIST_EVERY_S = 60.0  # listing a few hundred processes costs 54-76 ms
-SEEK_AFTER_S = (
-    5.0  # sooner while none is found, and then each time twice as late: a restart is no minute of "gone"
-)
+SEEK_AFTER_S = 5.0  # sooner while none is found, each time twice as late: a restart is no minute of "gone"
 MAX_TASKS = 50
 REUSED_AFTER_S = 120.0  # AMIGA notes the pid within seconds; a process begun later is another one
 SERVER_SCRIPT = "monitoring/server.py"
