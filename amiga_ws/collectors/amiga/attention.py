@@ -42,7 +42,7 @@ class Surroundings:
         self._root = root
         self._database = database
         self._looked = float("-inf")
-        self.second: list[tuple[str, float]] = []  # (path, mtime) of other databases
+        self.second: list[tuple[str, float]] = []  # (path below the root, mtime) of other databases
         self.free: int | None = None  # bytes, on the database's file system
 
     def look(self, now: float) -> bool:
@@ -69,7 +69,7 @@ class Surroundings:
             except OSError:
                 continue
             if not os.path.samestat(own, found) and found.st_size:
-                yield str(path), found.st_mtime
+                yield name, found.st_mtime
 
 
 def attention(
@@ -218,7 +218,7 @@ def _host(processes: Processes, server: AmigaProcess | None, around: Surrounding
         evidence = f"{processes.server_count} AMIGA servers run on this host"
         yield _item("two_servers", "AMIGA", None, evidence, crit=True)
     for path, mtime in around.second:
-        yield _item("second_database", path, mtime, "another AMIGA database that is not the one shown here")
+        yield _item("second_database", path, mtime, "another AMIGA database, which is not the one shown here")
     if around.free is not None and around.free < DISK_WARN:
         shown = around.free // GB + 1
         crit = around.free < DISK_CRIT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from amiga_ws.collectors.amiga.prices import DEFAULT_PRICES, Price
+from amiga_ws.config.prices import DEFAULT_PRICES, Price
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,24 +11,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from amiga_ws.config.prices import DEFAULT_PRICES, Price
+
 NANO = 1_000_000_000  # money is summed in whole billionths, so that sums do not depend on their order
 _PER_TOKEN = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Price:
-    """US dollars (or the configured currency) per million tokens from the day `since` on.
-
-    `model` is an alias, matched as a whole, or a version such as `sonnet-4-5`, matched inside an id.
-    """
-
-    model: str
-    since: dt.date
-    input: float
-    output: float
-    cache_write: float
-    cache_read: float
-    cache_write_1h: float | None = None  # None: as cache_write x 1.6, twice the input price as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +33,6 @@ class Tokens:
         return self.input + self.output + (self.cache_write or 0) + (self.cache_read or 0)
 
 
-def _price(model: str, since: str, *rates: float) -> Price:
-    day = dt.date.fromisoformat(since)
-    read_in, out, write, read = rates
-    return Price(model=model, since=day, input=read_in, output=out, cache_write=write, cache_read=read)
-
-
-# The public list prices as known on 2025-11-24.
-DEFAULT_PRICES: tuple[Price, ...] = (
-    _price("haiku", "2024-11-04", 0.80, 4.0, 1.0, 0.08),
-    _price("haiku", "2025-10-15", 1.0, 5.0, 1.25, 0.10),
-    _price("sonnet", "2024-06-20", 3.0, 15.0, 3.75, 0.30),
-    _price("opus", "2024-03-04", 15.0, 75.0, 18.75, 1.50),
-    _price("opus", "2025-11-24", 5.0, 25.0, 6.25, 0.50),
-    _price("haiku-4-5", "2025-10-15", 1.0, 5.0, 1.25, 0.10),
-    _price("3-5-haiku", "2024-11-04", 0.80, 4.0, 1.0, 0.08),
-    _price("haiku-3-5", "2024-11-04", 0.80, 4.0, 1.0, 0.08),
-    _price("sonnet-4-5", "2025-09-29", 3.0, 15.0, 3.75, 0.30),
-    _price("sonnet-4", "2025-05-22", 3.0, 15.0, 3.75, 0.30),
-    _price("3-7-sonnet", "2025-02-24", 3.0, 15.0, 3.75, 0.30),
-    _price("3-5-sonnet", "2024-06-20", 3.0, 15.0, 3.75, 0.30),
-    _price("opus-4-5", "2025-11-24", 5.0, 25.0, 6.25, 0.50),
-    _price("opus-4-1", "2025-08-05", 15.0, 75.0, 18.75, 1.50),
-    _price("opus-4", "2025-05-22", 15.0, 75.0, 18.75, 1.50),
-    _price("3-opus", "2024-03-04", 15.0, 75.0, 18.75, 1.50),
-)
 _ALIAS = re.compile(r"[a-z]+")
 
 

@@ -55,6 +55,7 @@ class Tail:
         self._task_sql = ""
         self._last = {"tool_usage": 0, "agent_status": 0}
         self._first = {"tool_usage": 0, "agent_status": 0}
+        self._born: list[Row] = []
         self._witness: tuple[object, ...] | None = None  # the last tool row read: is it still the same file?
         self._buffers: dict[str, Buffer] = {"tool_usage": deque(), "agent_status": deque()}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
@@ -101,8 +102,9 @@ class Tail:
     # -- beginning -----------------------------------------------------------------------------
 
     def _begin(self, database: Database, now: float) -> None:
-        for table in ("tasks", "tool_usage", "agent_status", "messages"):
+        for table in ("tasks", "tool_usage", "agent_status", "messages", "schema_version"):
             self._columns[table] = database.columns(table)
+        self._born = self._birth(database)
         have = self._columns["tool_usage"]
         extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
         category = "error_category" if "error_category" in have else "NULL"
@@ -143,7 +145,12 @@ class Tail:
         return int(newest[0][0] or 0)
 
     def _is_same(self, database: Database) -> bool:
-        """Rows with the ids we know must still be there: a restored backup may keep the inode."""
+        """Rows with the ids we know must still be there.
+
+        A restored backup keeps the inode, and a new file may get the one that was just set free.
+        """
+        if self._born != self._birth(database):
+            return False
         last = self._last["tool_usage"]
         if not self._columns["tool_usage"]:
             return not database.columns("tool_usage")
@@ -157,6 +164,12 @@ class Tail:
             return True
         found = database.query("SELECT timestamp, task_id, tool_name FROM tool_usage WHERE id = ?", (last,))
         return bool(found) and tuple(found[0]) == self._witness
+
+    def _birth(self, database: Database) -> list[Row]:
+        """The oldest entry of schema_version, with the microsecond at which AMIGA made this file."""
+        if not self._columns["schema_version"]:
+            return []
+        return database.query("SELECT version, applied_at FROM schema_version ORDER BY version LIMIT 1")
 
     # -- calls ---------------------------------------------------------------------------------
 
