@@ -166,12 +166,17 @@ class Server:
 
     def collectors(self) -> tuple[Collector[HostFacts], TaskCollector]:
         """What is watched: this host, and the AMIGA installation of the settings."""
-        amiga = self.settings.amiga
+        amiga, costs = self.settings.amiga, self.settings.costs
         config = AmigaConfig(
             root=amiga.root,
             database=amiga.database,
             sessions=amiga.sessions,
             timezone=amiga.timezone,
+            transcripts=amiga.transcripts,
+            hide_parameters=amiga.hide_parameters,
+            prices=costs.prices,
+            currency=costs.currency,
+            budget=costs.budget,
             private_dir=self.settings.state_dir / "private",
         )
         return HostCollector(), AmigaCollector(config)

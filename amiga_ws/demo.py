@@ -29,6 +29,7 @@ class Demo:
             database=self._root / "data" / "agentlab.db",
             sessions=self._root / "logs" / "sessions",
             timezone=None,
+            transcripts=self._root / "claude" / "projects",
             name="demo",
         )
         return replace(settings, amiga=amiga)

@@ -9,7 +9,8 @@ import pytest
 from installation import CLI_SESSION, Installation, local
 from reading import DAY, NOW, Clock, collector_of, read
 
-from amiga_ws.collectors.amiga.prices import DEFAULT_PRICES, NANO, Price, PriceTable, Tokens
+from amiga_ws.collectors.amiga.prices import NANO, PriceTable, Tokens
+from amiga_ws.config.prices import DEFAULT_PRICES, Price
 
 MILLION = 1_000_000
 TODAY = dt.date(2026, 11, 18)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from amiga_ws.config import ROWS, ConfigError, load
 from amiga_ws.config.kinds import seconds, spoken
-from amiga_ws.config.render import config_yaml, configuration_markdown, yaml_value
+from amiga_ws.config.render import LONG, config_yaml, configuration_markdown, yaml_value
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -58,7 +58,7 @@ def test_shipped_file_sets_nothing(loaded):
 
 def test_every_key_of_the_shipped_file_uncommented_is_its_default(loaded):
     defaults = loaded()
-    text = re.sub(r"(?m)^( *)#([a-z_]+:)", r"\1\2", config_yaml())
+    text = re.sub(r"(?m)^( *)#([a-z_]+:|  - )", r"\1\2", config_yaml())
     uncommented = loaded(text)
     assert set(uncommented.given) == set(ROWS)
     for key in ROWS:
@@ -67,7 +67,18 @@ def test_every_key_of_the_shipped_file_uncommented_is_its_default(loaded):
 
 def test_documentation_lists_every_key_with_its_default():
     for key, row in ROWS.items():
-        assert f"| `{key}` | `{yaml_value(row.default)}` |" in configuration_markdown()
+        default = yaml_value(row.default)
+        shown = f"`{default}`" if len(default) < LONG else "see config.yaml"
+        assert f"| `{key}` | {shown} |" in configuration_markdown()
+
+
+@pytest.mark.parametrize(
+    "line", ["", "model=x", "model=x since=soon input=1 output=1 cache_write=1 cache_read=1"]
+)
+def test_price_that_is_no_price_is_told_with_its_place(refused, line):
+    text = refused(f"costs:\n  prices:\n    - '{line}'\n")
+    assert "costs.prices" in text
+    assert "model=NAME" in text
 
 
 def test_every_key_has_its_own_environment_name():

@@ -51,6 +51,9 @@ This page and `config.yaml` are made from the table in `amiga_ws/config/table.py
 """
 
 
+LONG = 100  # characters of a default
+
+
 def config_yaml() -> str:
     """The text of the shipped `config.yaml`."""
     return "".join(_yaml_lines())
@@ -79,7 +82,17 @@ def _yaml_lines() -> Iterator[str]:
             for text in (row.help, f"Accepted: {_accepted(row)}."):
                 yield textwrap.fill(text, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
                 yield "\n"
-            yield f"{indent}#{row.key.rpartition('.')[2]}: {yaml_value(row.default)}\n"
+            yield from _yaml_setting(row, indent)
+
+
+def _yaml_setting(row: Row, indent: str) -> Iterator[str]:
+    """Commented out; a long list with a line for each item."""
+    name, value = row.key.rpartition(".")[2], yaml_value(row.default)
+    if not isinstance(row.default, list) or len(value) < LONG:
+        yield f"{indent}#{name}: {value}\n"
+        return
+    yield f"{indent}#{name}:\n"
+    yield from (f"{indent}#  - {yaml_value(item)}\n" for item in row.default)
 
 
 def _markdown_lines() -> Iterator[str]:
@@ -91,7 +104,9 @@ def _markdown_lines() -> Iterator[str]:
             yield "\n## Without a section\n"
         yield "\n| key | default | what it is | accepted |\n|---|---|---|---|\n"
         for row in rows:
-            yield f"| `{row.key}` | `{yaml_value(row.default)}` | {row.help} | {_accepted(row)} |\n"
+            value = yaml_value(row.default)
+            default = f"`{value}`" if len(value) < LONG else "see config.yaml"
+            yield f"| `{row.key}` | {default} | {row.help} | {_accepted(row)} |\n"
 
 
 def _groups() -> Iterator[tuple[str, type, list[Row]]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from amiga_ws.config import kinds
 from amiga_ws.config.kinds import Kind, Raw
+from amiga_ws.config.prices import DEFAULT_LINES, Price, price
 
 
 def setting(default: Raw, kind: Kind, text: str) -> Any:  # noqa: ANN401 - stands for any field's default
@@ -110,10 +111,39 @@ class Amiga:
         kinds.optional(kinds.zone()),
         "Time zone of AMIGA's host: its database keeps local times without a zone. null: this machine's.",
     )
+    transcripts: Path | None = setting(
+        None,
+        kinds.optional(kinds.path()),
+        "Claude Code's projects folder (~/.claude/projects of the user AMIGA runs as): the only full source of "
+        "token counts. null: costs come from AMIGA's own, partial records.",
+    )
+    hide_parameters: bool = setting(
+        False,
+        kinds.flag(),
+        "Leave tool parameters out altogether, instead of redacting secrets in them.",
+    )
     name: str = setting(
         None,
         kinds.optional(kinds.line(64)),
         "What the pages call this installation. null: this machine's host name.",
+    )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What tokens cost, and how much may be spent."""
+
+    prices: tuple[Price, ...] = setting(
+        DEFAULT_LINES,
+        kinds.list_of(price()),
+        "The price table per million tokens, by model and day; a list here replaces it whole. A model that is "
+        "not in it is counted as unpriced, never as free.",
+    )
+    currency: str = setting("USD", kinds.line(8), "Of the prices and the budget; only shown.")
+    budget: float | None = setting(
+        None,
+        kinds.optional(kinds.number(0.01, 1e9)),
+        "Money per calendar month. The page shows the share used and the day it will be used up.",
     )
 
 
@@ -236,6 +266,7 @@ class Settings:
     )
     server: Server = section(Server)
     amiga: Amiga = section(Amiga)
+    costs: Costs = section(Costs)
     auth: Auth = section(Auth)
     origins: Origins = section(Origins)
     limits: Limits = section(Limits)
