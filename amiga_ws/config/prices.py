@@ -41,10 +41,14 @@ def price() -> Kind:
         model, since = parts.pop("model"), parts.pop("since")
         if not _MODEL.fullmatch(model):
             raise ValueError
-        rates = {name: float(text) for name, text in parts.items()}
+        try:
+            rates = {name: float(text) for name, text in parts.items()}
+            day = dt.date.fromisoformat(since)
+        except ValueError:
+            raise ValueError from None  # without a text: not what is expected
         if not all(0 <= rate < 1e6 for rate in rates.values()):  # noqa: PLR2004 - also not NaN
             raise ValueError("a price is a number from 0 to 1000000")
-        return Price(model=model, since=dt.date.fromisoformat(since), **rates)
+        return Price(model=model, since=day, **rates)
 
     return Kind(_EXPECTS, check)
 
