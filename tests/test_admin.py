@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from servers import eventually
 
 
 def admin(server):
@@ -18,7 +19,7 @@ async def test_the_owner_sees_who_is_connected(server):
     seen, bare = reply.json["connections"]
     assert (seen["subject"], seen["transport"], seen["address"]) == ("ada", "sse", "127.0.0.1")
     assert (seen["hours"], seen["update_interval"]) == (5, 7)
-    assert (seen["lagging"], seen["parked"]) == (False, False)
+    assert (seen["lagging"], seen["behind_ms"], seen["coalesced"], seen["parked"]) == (False, 0, 0, False)
     assert 3500 < seen["expires_in"] <= 3600
     assert (bare["transport"], bare["hours"]) == ("websocket", None)
     assert bare["client_id"] == (await peer.next())["data"]["client_id"]
@@ -145,3 +146,21 @@ async def test_only_the_last_200_refusals_are_kept(start):
         await server.ask("/health", host="evil.example")
     reply = await server.ask_as(admin(server), "/api/admin/refusals")
     assert len(reply.json["refusals"]) == 200
+
+
+async def test_the_owner_sees_who_lags_and_who_waits_for_a_credential(server):
+    peer = await server.websocket({"Authorization": f"Bearer {server.token(ttl_s=60)}"})
+    await peer.say("subscribe", {"update_interval": 1})
+    await peer.until("metrics_update")
+    (client,) = server.hub.clients.values()
+    client.owe(2)
+    client.owe(3)
+    server.ahead_s = 3
+    (seen,) = (await server.ask_as(admin(server), "/api/admin/connections")).json["connections"]
+    assert (seen["lagging"], seen["coalesced"]) == (True, 1)
+    assert 3000 <= seen["behind_ms"] < 4500
+    server.ahead_s = 61
+    await eventually(lambda: client.parked_at is not None)
+    (seen,) = (await server.ask_as(admin(server), "/api/admin/connections")).json["connections"]
+    assert seen["parked"]
+    assert seen["expires_in"] < 0

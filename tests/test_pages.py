@@ -10,11 +10,11 @@ import pytest
 from amiga_ws.handlers.guard import SECURITY_HEADERS
 from amiga_ws.handlers.pages import SERVED, STATIC
 
-PAGES = ("/", "/login", "/websocket-test")
+PAGES = ("/admin", "/", "/login", "/websocket-test")
 
 
 async def page(server, path):
-    return await server.ask(path, {"Cookie": server.session()})
+    return await server.ask(path, {"Cookie": server.session(scope="metrics:read admin")})
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -17,7 +17,7 @@ from amiga_ws.wire import Close
 class Connection(msgspec.Struct, frozen=True):
     """One live stream. `since` is an epoch, `expires_in` seconds.
 
-    `behind_ms`: how long it has been owed a state; 0 while it keeps up. `coalesced`: states skipped meanwhile.
+    `lagging`: it is owed a state, since `behind_ms` ago; `coalesced`: states skipped meanwhile.
     """
 
     client_id: str
@@ -27,6 +27,7 @@ class Connection(msgspec.Struct, frozen=True):
     since: float
     hours: int | None
     update_interval: int | None
+    lagging: bool
     behind_ms: int
     coalesced: int
     expires_in: float
@@ -127,6 +128,7 @@ def _shown(client: Client) -> Connection:
         since=client.since,
         hours=None if config is None else config.hours,
         update_interval=None if config is None else config.update_interval,
+        lagging=client.owed,
         behind_ms=int((client.clock.monotonic() - client.owed_since) * 1000) if client.owed else 0,
         coalesced=client.coalesced,
         expires_in=client.expires_in,

@@ -55,6 +55,12 @@ class LoginPage(Page):
     public: ClassVar[bool] = True
 
 
+class AdminPage(Page):
+    """`GET /admin`: who is connected, what was refused; for the owner."""
+
+    scope: ClassVar[str] = "admin"
+
+
 class _File:
     """A static file in memory, plain and gzipped, as of its modification time."""
 

@@ -22,6 +22,7 @@ def application(services: Services) -> Application:
             (r"/", pages.Page, page("dashboard.html")),
             (r"/login", pages.LoginPage, page("login.html")),
             (r"/websocket-test", pages.Page, page("websocket_dashboard.html")),
+            (r"/admin", pages.AdminPage, page("admin.html")),
             (r"/static/(.*)", pages.Static, given),
             (r"/favicon\.ico", pages.Favicon, given),
             (r"/health", rest.Health, given),

@@ -31,6 +31,7 @@ import { bindKeys } from "./keys.js";
 import { botSilence, renderTiles } from "./tiles.js";
 import { byId, setAttr, setText } from "./dom.js";
 import { SignInError, signIn, signOut, whoAmI } from "./session.js";
+import { Staying } from "./staying.js";
 import * as clock from "./clock.js";
 
 const WINDOWS = [1, 6, 24, 168];
@@ -39,6 +40,7 @@ const asked = Number(query.get("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
 const header = new Header(() => client.state, () => client.start());
+const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
 const activity = new Activity();
 const tasks = new TaskTable(keepInUrl);
@@ -68,7 +70,8 @@ client.addEventListener("state", () => {
 client.addEventListener("connected", () => void showWho());
 client.addEventListener("notice", (event) => {
   const { kind, data } = /** @type {CustomEvent} */ (event).detail;
-  if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`);
+  if (kind === "auth") void staying.now();
+  else if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`);
   else if (kind === "error") toast(data.ref ? `${data.error} (ref ${data.ref})` : data.error);
 });
 
@@ -145,7 +148,9 @@ bindKeys({
 // -- who am I ------------------------------------------------------------------------------------
 
 async function showWho() {
-  header.who(await whoAmI().catch(() => null));
+  const session = await whoAmI().catch(() => null);
+  header.who(session);
+  staying.from(session);
 }
 
 /** @param {boolean} everywhere */

@@ -111,6 +111,7 @@ export class Header {
     setText(byId("who-name"), session?.subject ?? "signed out");
     setText(byId("who-subject"), session?.subject ?? format.UNKNOWN);
     setText(byId("who-scopes"), session ? session.scopes.join(", ") || "none" : format.UNKNOWN);
+    show(byId("admin-link"), Boolean(session?.scopes.includes("admin")));
     setText(byId("who-expires"), session ? `in ${format.duration(session.expires_in)}` : format.UNKNOWN);
   }
 }

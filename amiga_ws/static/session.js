@@ -36,6 +36,14 @@ export async function whoAmI() {
   throw new SignInError(await refusal(response), response.status);
 }
 
+/** The session slides, and every stream of it goes on. @returns {Promise<Session|null>} null when it has ended */
+export async function renewSession() {
+  const response = await ask("POST", "/api/session/renew");
+  if (response.ok) return response.json();
+  if (response.status === 401) return null;
+  throw new SignInError(await refusal(response), response.status);
+}
+
 /** @param {boolean} everywhere also every other browser of this subject */
 export async function signOut(everywhere) {
   const response = await ask("DELETE", everywhere ? "/api/session?everywhere=1" : "/api/session");
