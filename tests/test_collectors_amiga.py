@@ -13,6 +13,8 @@ import pytest
 from installation import CLI_SESSION, Installation
 from reading import NOW, Clock, collector_of, read
 
+from amiga_ws.simulate import Simulator
+
 
 @pytest.fixture
 def amiga(tmp_path):
@@ -159,6 +161,24 @@ def test_a_running_tasks_process_is_found_and_its_end_is_seen(amiga, collector, 
         child.wait()
     clock.now += 2
     assert not read(collector).task_processes[0].alive
+
+
+def test_an_amiga_that_is_updated_while_we_watch_is_read_with_its_new_columns(tmp_path, clock):
+    sim = Simulator(tmp_path / "amiga", clock=clock, schema=1, messages=False)
+    collector = collector_of(sim.root, tmp_path / "private", clock, timezone=None)
+    task = sim.start_task(model="sonnet")
+    sim.end_tool(sim.start_tool(task, "Task"), tokens=(5, 7))
+    facts = read(collector)
+    assert (facts.windows[24].tools.total_calls, facts.windows[24].claude_api.total_requests) == (1, 0)
+    sim.close()
+    sim._messages = True
+    sim.open(clock())
+    sim.migrate(14, clock())
+    sim.end_tool(sim.start_tool(task, "Task"), tokens=(5, 7))
+    sim.add_message("assistant", "Done.", tokens=(3, 1), model="claude-haiku-4-5")
+    facts = read(collector)
+    assert (facts.windows[24].tools.total_calls, facts.windows[24].claude_api.total_requests) == (2, 2)
+    assert facts.tasks[0].phase == "unknown"
 
 
 def test_reading_leaves_nothing_beside_the_files(amiga, collector):

@@ -16,7 +16,16 @@ from amiga_ws.collectors.amiga.options import AmigaConfig
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.times import Times, zone_named
-from amiga_ws.snapshot import AmigaFacts, AmigaWindow, Source, SourceState, TaskPage, TaskProcess, TaskQuery
+from amiga_ws.snapshot import (
+    AmigaFacts,
+    AmigaProcess,
+    AmigaWindow,
+    Source,
+    SourceState,
+    TaskPage,
+    TaskProcess,
+    TaskQuery,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +53,7 @@ class AmigaCollector:
         self._generation = 0  # of the database that the model was read from
         self._replaced_at: float | None = None
         self._source = Source()
+        self._server: AmigaProcess | None = None
         self._task_processes: list[TaskProcess] = []
         self._processes_read = float("-inf")  # by the given clock
         self._windows: dict[int, tuple[tuple[int, int], AmigaWindow]] = {}  # by hours: what it was made of
@@ -59,14 +69,14 @@ class AmigaCollector:
             "hooks": self._hooks_source(now),
             "transcripts": self._transcripts(now),
         }
-        server = self._processes.server()
+        self._read_processes(now)
+        server = self._server
         model = self._model
         if model is None or not model.loaded:
             return AmigaFacts(sources=sources, amiga_process=server)
         if hooks_moved:
             model.revision += 1
         model.poll_files(now)
-        self._read_processes(model, now)
         model.settle(now)
         self._around.look(now)
         if self._lists is None or self._lists[0] != (id(model), model.revision):
@@ -158,10 +168,16 @@ class AmigaCollector:
         finally:
             self._database.close()
 
-    def _read_processes(self, model: Model, now: float) -> None:
+    def _read_processes(self, now: float) -> None:
+        """AMIGA's server and the processes of running tasks; a reading costs 0.1 ms each."""
         if 0 <= now - self._processes_read < PROCESSES_EVERY_S:
             return
         self._processes_read = now
+        self._server = self._processes.server()
+        model = self._model
+        if model is None or not model.loaded:
+            self._task_processes = []
+            return
         running = [
             (record.task_id, record.pid, record.updated_at)
             for record in model.tasks.at_work.values()

@@ -52,12 +52,8 @@ class Costs:
         self._backlog_sql: str | None = None
         self._oldest = 0.0
 
-    def begin(
-        self, database: Database, now: float, columns: Mapping[str, frozenset[str]], before_id: int
-    ) -> None:
-        """`before_id`: rows of tool_usage up to here are not fed by the tail."""
-        self._oldest = now - HORIZON_S
-        since = self._times.text(self._oldest - 86400)[:10]
+    def use(self, columns: Mapping[str, frozenset[str]]) -> None:
+        """Take note of the columns that the tables have."""
         have = columns["messages"]
         if {"id", "timestamp", "role", "tokens_input", "tokens_output"} <= have:
             extra = [name if name in have else "NULL" for name in (*_CACHE, "model")]
@@ -65,17 +61,24 @@ class Costs:
                 f"SELECT id, timestamp, tokens_input, tokens_output, {', '.join(extra)} FROM messages"  # noqa: S608 - names from this module
                 " WHERE id > ? AND role = 'assistant' ORDER BY id LIMIT ?"
             )
-            first = database.query("SELECT min(id) FROM messages WHERE timestamp >= ?", (since,))[0][0]
-            newest = database.query("SELECT max(id) FROM messages")[0][0]
-            self._message_id = (first - 1) if first is not None else (newest or 0)
         tools = columns["tool_usage"]
-        if "input_tokens" in tools and before_id:
+        if "input_tokens" in tools:
             extra = [name if name in tools else "NULL" for name in _CACHE]
             self._backlog_sql = (
                 f"SELECT timestamp, task_id, input_tokens, output_tokens, {', '.join(extra)},"  # noqa: S608 - names from this module
                 " substr(parameters, 1, 400) FROM tool_usage WHERE id > ? AND id <= ?"
                 " AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)"
             )
+
+    def begin(self, database: Database, now: float, before_id: int) -> None:
+        """Find where to begin; rows of tool_usage up to `before_id` are not fed by the tail."""
+        self._oldest = now - HORIZON_S
+        since = self._times.text(self._oldest - 86400)[:10]
+        if self._message_sql is not None:
+            first = database.query("SELECT min(id) FROM messages WHERE timestamp >= ?", (since,))[0][0]
+            newest = database.query("SELECT max(id) FROM messages")[0][0]
+            self._message_id = (first - 1) if first is not None else (newest or 0)
+        if self._backlog_sql is not None and before_id:
             first = database.query("SELECT min(id) FROM tool_usage WHERE timestamp >= ?", (since,))[0][0]
             self._backlog = (first - 1 if first is not None else before_id, before_id)
 

@@ -80,7 +80,7 @@ class Processes:
                     task_id=task_id,
                     pid=pid,
                     alive=True,
-                    rss=process.memory_info().rss // MIB * MIB,
+                    rss=-(-process.memory_info().rss // MIB) * MIB,
                     cpu_percent=float(round(process.cpu_percent(interval=None))),
                 )
         except psutil.AccessDenied:
@@ -116,7 +116,7 @@ def _read_server(process: psutil.Process) -> AmigaProcess | None:
                 pid=process.pid,
                 alive=True,
                 since=float(round(process.create_time())),
-                rss=process.memory_info().rss // MIB * MIB,
+                rss=-(-process.memory_info().rss // MIB) * MIB,
                 cpu_percent=float(round(process.cpu_percent(interval=None))),
                 threads=process.num_threads(),
             )

@@ -51,6 +51,7 @@ class Tail:
         self._costs = costs
         self._events = events
         self._columns: dict[str, frozenset[str]] = {}
+        self._schema = -1  # SQLite's own counter of schema changes
         self._tool_sql = ""
         self._task_sql = ""
         self._last = {"tool_usage": 0, "agent_status": 0}
@@ -71,8 +72,10 @@ class Tail:
         """Read on; False if the file turned out to be another one, so that all must begin anew."""
         if not self._begun:
             self._begin(database, now)
-        elif not self._is_same(database):
-            return False
+        else:
+            self._look_at_schema(database)
+            if not self._is_same(database):
+                return False
         until = time.monotonic() + SLICE_S
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, now, until)
@@ -102,35 +105,42 @@ class Tail:
     # -- beginning -----------------------------------------------------------------------------
 
     def _begin(self, database: Database, now: float) -> None:
-        for table in ("tasks", "tool_usage", "agent_status", "messages", "schema_version"):
-            self._columns[table] = database.columns(table)
+        self._look_at_schema(database)
         self._born = self._birth(database)
-        have = self._columns["tool_usage"]
-        extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
-        category = "error_category" if "error_category" in have else "NULL"
-        self._tool_sql = (
-            # S608: all names come from this module.
-            "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - see above
-            f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {', '.join(extra)},"
-            f" CASE WHEN {extra[0]} IS NOT NULL OR {extra[1]} IS NOT NULL THEN substr(parameters, 1, 400) END"
-            " FROM tool_usage"
-        )
-        tasks = self._columns["tasks"]
-        shown = [
-            f"substr({name}, 1, 2000)"
-            if name in ("description", "error")
-            else name
-            if name in tasks
-            else "NULL"
-            for name in COLUMNS
-        ]
-        self._task_sql = f"SELECT rowid, {', '.join(shown)} FROM tasks"  # noqa: S608 - names from this module
         for table in self._last:
             self._last[table] = self._horizon(database, table, now)
             self._first[table] = self._last[table]
         self._mark_id = self._last["agent_status"]
-        self._costs.begin(database, now, self._columns, self._last["tool_usage"])
+        self._costs.begin(database, now, self._last["tool_usage"])
         self._begun = True
+
+    def _look_at_schema(self, database: Database) -> None:
+        """Which columns there are; again when AMIGA has changed its schema while we watch."""
+        version = int(database.query("PRAGMA schema_version")[0][0])
+        if version == self._schema:
+            return
+        self._schema = version
+        for table in ("tasks", "tool_usage", "agent_status", "messages", "schema_version"):
+            self._columns[table] = database.columns(table)
+        have = self._columns["tool_usage"]
+        extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
+        category = "error_category" if "error_category" in have else "NULL"
+        self._tool_sql = (
+            "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - names from this module
+            f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {', '.join(extra)},"
+            f" CASE WHEN {extra[0]} IS NOT NULL OR {extra[1]} IS NOT NULL THEN substr(parameters, 1, 400) END"
+            " FROM tool_usage"
+        )
+        shown = [
+            f"substr({name}, 1, 2000)"
+            if name in ("description", "error")
+            else name
+            if name in self._columns["tasks"]
+            else "NULL"
+            for name in COLUMNS
+        ]
+        self._task_sql = f"SELECT rowid, {', '.join(shown)} FROM tasks"  # noqa: S608 - names from this module
+        self._costs.use(self._columns)
 
     def _horizon(self, database: Database, table: str, now: float) -> int:
         """The id after which rows can matter: all up to it are older than eight days."""
