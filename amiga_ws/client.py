@@ -167,7 +167,9 @@ class Client:
         """The peer has sent something: it lives."""
         self.heard_at = self.clock.monotonic()
         if self.ping_at != inf:
-            self.ping_at, self.pinged = self.heard_at + PING_S, False
+            # Drawn, or clients whose answers came in one burst would be asked in one burst for ever.
+            self.ping_at = self.heard_at + PING_S * random.uniform(0.8, 1.0)  # noqa: S311 - spread
+            self.pinged = False
 
     def silent(self, now: float) -> bool:
         """At `ping_at`: whether it has left a ping unanswered; else it is pinged now."""
