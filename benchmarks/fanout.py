@@ -39,7 +39,7 @@ def main() -> int:
     """Measure, print, write; 0, or 1 when a cell failed."""
     args = parser().parse_args()
     try:
-        made = toolbox.prepare(args.cache, peers=not args.profile)
+        made = toolbox.prepare(args.cache, peers=not (args.profile or args.list))
     except toolbox.MissingToolError as error:
         sys.exit(f"fanout.py: {error}")
     server_core, load_core = machine.cores()

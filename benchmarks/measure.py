@@ -25,7 +25,6 @@ from amiga_ws.config import load as load_settings
 from amiga_ws.config.table import ROWS
 from amiga_ws.wire import METRICS_UPDATE, Message
 
-ROOT = HERE.parent
 INFLIGHT = 64  # handshakes at once
 TOKENS = 200  # different ones, of as many subjects
 STALL_TICKS = 10
@@ -93,7 +92,7 @@ def run(cell: Cell, plan: Plan, toolbox: Toolbox) -> dict[str, Any]:
             server_core,
             scratch / "server.log",
             {
-                "PYTHONPATH": str(ROOT) if cell.ours else "",
+                "PYTHONPATH": str(toolbox.tree) if cell.ours else "",
                 "NODE_MODULES": str(toolbox.node_modules or ""),
                 "PYTHONUNBUFFERED": "1",
             },

@@ -19,7 +19,7 @@ from typing import Any
 import machine
 from cells import OURS, Cell
 from children import START_S, Child
-from measure import LIMITS, ROOT, Audience, load_command, request, subscription, write_tokens
+from measure import LIMITS, Audience, load_command, request, subscription, write_tokens
 from toolbox import Toolbox
 from viewer import Viewer
 
@@ -38,35 +38,35 @@ def run(toolbox: Toolbox, seconds: float, rows: int) -> dict[str, Any]:
         amiga = scratch / "amiga"
         (scratch / "start").write_bytes(bytes(8))
         write_tokens(scratch)
-        with _simulator(amiga, scratch, load_core):
+        with _simulator(toolbox, amiga, scratch, load_core):
             pass  # it leaves a history
-        server = _server(amiga, scratch, server_core)
+        server = _server(toolbox, amiga, scratch, server_core)
         stack.callback(server.end)
         port = int(server.line(START_S).strip().rpartition(":")[2])
         (scratch / "request").write_text(request(Cell("real", OURS), port))
         time.sleep(SETTLE_S)
         measured: dict[str, Any] = {"idle_cpu_percent": _cpu_percent(server, seconds)}
         measured["at_rest"] = _watched(toolbox, scratch, port, server, seconds)
-        with _simulator(amiga, scratch, load_core):
+        with _simulator(toolbox, amiga, scratch, load_core):
             measured["busy"] = _watched(toolbox, scratch, port, server, seconds)
         measured["row_to_frame_ms"] = _rows(amiga, scratch, port, rows)
         return measured
 
 
-def _server(amiga: Path, scratch: Path, core: int) -> Child:
+def _server(toolbox: Toolbox, amiga: Path, scratch: Path, core: int) -> Child:
     settings = (f"state_dir={scratch}", "server.port=0", "log.level=warning", f"amiga.root={amiga}", *LIMITS)
     command = [sys.executable, "-m", "amiga_ws", "serve"]
     for setting in settings:
         command += ["--set", setting]
-    return Child(command, core, scratch / "server.log", {"PYTHONPATH": str(ROOT)})
+    return Child(command, core, scratch / "server.log", {"PYTHONPATH": str(toolbox.tree)})
 
 
 @contextmanager
-def _simulator(amiga: Path, scratch: Path, core: int) -> Iterator[None]:
+def _simulator(toolbox: Toolbox, amiga: Path, scratch: Path, core: int) -> Iterator[None]:
     """A living installation, from when its history is written to the end of the block."""
     log = scratch / "simulator.log"
     command = [sys.executable, "-m", "amiga_ws", "simulate", str(amiga)]
-    simulator = Child(command, core, log, {"PYTHONPATH": str(ROOT)})
+    simulator = Child(command, core, log, {"PYTHONPATH": str(toolbox.tree)})
     try:
         until = time.monotonic() + BACKFILL_S
         while "is running" not in log.read_text() and time.monotonic() < until:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
@@ -22,6 +23,7 @@ class MissingToolError(Exception):
 class Toolbox:
     """Paths of what was made, below the cache folder."""
 
+    tree: Path  # our own package as it was when the run began: a run measures one state of it
     load: Path
     load_speaks_tls: bool
     python: Path | None  # of the peers' environment
@@ -50,7 +52,16 @@ def prepare(cache: Path, *, peers: bool) -> Toolbox:
     missing: list[str] = []
     python = _made(lambda: python_packages(cache), missing) if peers else None
     node = _made(lambda: node_packages(cache), missing) if peers else None
-    return Toolbox(load, speaks_tls, python, node, tuple(missing))
+    return Toolbox(copy_of_ours(cache), load, speaks_tls, python, node, tuple(missing))
+
+
+def copy_of_ours(cache: Path) -> Path:
+    """The server's package and pages, copied until this process ends."""
+    tree = cache / f"tree-{os.getpid()}"
+    atexit.register(shutil.rmtree, tree, ignore_errors=True)
+    for name in ("amiga_ws", "templates"):
+        shutil.copytree(HERE.parent / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tree
 
 
 def build_load(cache: Path) -> tuple[Path, bool]:
