@@ -85,7 +85,7 @@ class FakeTransport:
 
 
 class FakeFeed:
-    """News in the test's hands. As the real one it knows the windows alone that were asked for last.
+    """News in the test's hands. As the real one it knows what it read last, of the windows it was asked for.
 
     `gate` holds every refresh back while it is cleared.
     """
@@ -97,22 +97,21 @@ class FakeFeed:
         self.composed = []  # the hours of each composition
         self.gate = asyncio.Event()
         self.gate.set()
+        self._facts = AmigaFacts(sources={})
 
     async def refresh(self, windows):
         self.asked.append(windows)
         await self.gate.wait()
+        known = {
+            hours: AmigaWindow(claude_api=ClaudeApi(total_requests=self.requests.get(hours, 0)))
+            for hours in windows
+        }
+        self._facts = AmigaFacts(sources={}, totals=TaskTotals(total=self.total), windows=known)
 
     def snapshot(self, hours):
         self.composed.append(hours)
-        windows = {
-            known: AmigaWindow(claude_api=ClaudeApi(total_requests=self.requests.get(known, 0)))
-            for known in (self.asked[-1] if self.asked else ())
-        }
-        source = Source(state="ok", as_of=float(len(self.composed)))
-        amiga = AmigaFacts(sources={"amiga": source}, totals=TaskTotals(total=self.total), windows=windows)
-        return compose(
-            hours, "test", HostFacts(sources={"host": source}, system=System(cpu_percent=1.0)), amiga
-        )
+        looked = {"host": Source(state="ok", as_of=float(len(self.composed)))}
+        return compose(hours, "test", HostFacts(sources=looked, system=System(cpu_percent=1.0)), self._facts)
 
 
 def identity(subject="ada", left_s=3600.0, scopes=("metrics:read",), **more):
