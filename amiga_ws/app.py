@@ -85,6 +85,23 @@ RELOADED = (
 )
 
 
+def amiga_config(settings: Settings) -> AmigaConfig:
+    """The AMIGA installation of the settings, as its collector wants it described."""
+    amiga, costs = settings.amiga, settings.costs
+    return AmigaConfig(
+        root=amiga.root,
+        database=amiga.database,
+        sessions=amiga.sessions,
+        timezone=amiga.timezone,
+        transcripts=amiga.transcripts,
+        hide_parameters=amiga.hide_parameters,
+        prices=costs.prices,
+        currency=costs.currency,
+        budget=costs.budget,
+        private_dir=settings.state_dir / "private",
+    )
+
+
 class Server:
     """One running server: `await start()`, then `await stop()`. `url` is set by start."""
 
@@ -166,20 +183,7 @@ class Server:
 
     def collectors(self) -> tuple[Collector[HostFacts], TaskCollector]:
         """What is watched: this host, and the AMIGA installation of the settings."""
-        amiga, costs = self.settings.amiga, self.settings.costs
-        config = AmigaConfig(
-            root=amiga.root,
-            database=amiga.database,
-            sessions=amiga.sessions,
-            timezone=amiga.timezone,
-            transcripts=amiga.transcripts,
-            hide_parameters=amiga.hide_parameters,
-            prices=costs.prices,
-            currency=costs.currency,
-            budget=costs.budget,
-            private_dir=self.settings.state_dir / "private",
-        )
-        return HostCollector(), AmigaCollector(config)
+        return HostCollector(), AmigaCollector(amiga_config(self.settings))
 
     def _announce(self, port: int) -> None:
         host, scheme = self.settings.server.host, "http" if self._tls is None else "https"

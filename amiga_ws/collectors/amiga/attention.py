@@ -120,16 +120,17 @@ def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attent
         open_calls = [start for key in model.owners_of(task_id) for start in _open_of(model, key)]
         tool = max(open_calls)[1] if open_calls else None
         evidence = f"no event since then; {tool} has not ended" if tool else "no event since then"
+        if record.updated_at is not None and now - record.updated_at >= KILL_WARN_S:
+            evidence += "; AMIGA ends a task 30 min after its row last moved"
         yield _item("stuck", task_id, sign, evidence, crit=now - sign >= STUCK_CRIT_S)
+        return
     updated = record.updated_at
     if updated is not None and now - updated >= KILL_WARN_S:
-        busy = sign is not None and now - sign < STUCK_WARN_S
         yield _item(
             "near_kill",
             task_id,
             updated,
-            "AMIGA ends a task 30 min after its row last moved"
-            + ("; this one's tools still run, which does not move it" if busy else ""),
+            "its tools still run, but AMIGA ends a task 30 min after its row last moved, and tools do not move it",
             crit=now - updated >= KILL_CRIT_S,
         )
 

@@ -100,6 +100,14 @@ class Model:
             self.ledger.prune(now)
             self.revision += 1
 
+    def processes(self) -> list[tuple[str, int, float | None]]:
+        """(task id, pid, when its row last moved) of the running tasks that have one."""
+        return sorted(
+            (record.task_id, record.pid, record.updated_at)
+            for record in self.tasks.at_work.values()
+            if record.status == "running" and record.pid is not None
+        )
+
     def set_dead_tasks(self, task_ids: Iterable[str]) -> None:
         """Running tasks whose process is gone."""
         dead = frozenset(task_ids)
