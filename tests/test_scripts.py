@@ -75,7 +75,7 @@ def test_one_command_on_a_fresh_checkout_serves_and_prints_a_link_that_signs_in(
         assert b"<title>" in server.request("GET", "/", cookie)[2]
         assert f"{clone}/scripts/mktoken.py --login" in said
         assert "ssh -N -L" in said
-        assert shows_tasks_within(server, cookie, 15)
+        assert shows_tasks_within(server, cookie, 60)
         assert (clone / "var/demo/data/agentlab.db").exists()
         assert server.stop() == (0, "")
     assert "Traceback" not in server.stderr()
