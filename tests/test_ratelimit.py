@@ -101,3 +101,12 @@ def test_ten_strikes_in_thirty_seconds_are_too_many(gap_s, out_at):
     strikes = Strikes(most=10, within_s=30.0)
     struck = [strikes.strike(index * gap_s) for index in range(40)]
     assert (struck.index(True) + 1 if True in struck else None) == out_at
+
+
+def test_changed_limit_counts_at_once_and_for_all():
+    table = BucketTable(rate=1, burst=1)
+    table.take("a", 0.0)
+    table.set_limit(rate=1, burst=1)
+    assert table.wait_s("a", 0.0) > 0  # the same limit changes nothing
+    table.set_limit(rate=2, burst=3)
+    assert [table.take("a", 0.0) for _ in range(4)] == [0, 0, 0, 0.5]
