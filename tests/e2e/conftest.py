@@ -15,8 +15,8 @@ from viewing import Viewer
 CHROMIUM = os.environ.get("CHROMIUM")
 
 
-# Of this folder alone: a running sync_playwright keeps an asyncio loop on this thread.
-@pytest.fixture(scope="package")
+# Not for the whole session: a running sync_playwright keeps an asyncio loop on this thread, which others need.
+@pytest.fixture(scope="module")
 def chromium():
     """The browser itself. Without one the tests are skipped here and refused in CI."""
     if not CHROMIUM:
