@@ -42,6 +42,7 @@ from amiga_ws.handlers.refusals import (
     unauthorized,
     unavailable,
 )
+from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.ratelimit import BucketTable
 
@@ -83,6 +84,7 @@ class Services:
     hub: Hub
     dialogue: Dialogue
     facts: Facts
+    history: History
     clock: Clock
     new_connections: BucketTable  # by address
     requests: BucketTable  # REST, by address
@@ -127,6 +129,11 @@ class Guarded(RequestHandler):
             self.set_header("Access-Control-Allow-Origin", self.foreign_origin)
             self.set_header("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
             self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        self._promise_tls()
+
+    def _promise_tls(self) -> None:
+        if hasattr(self, "peer") and self.secure:
+            self.set_header("Strict-Transport-Security", HSTS)
 
     # -- who and from where ----------------------------------------------------------------------
 
@@ -153,8 +160,7 @@ class Guarded(RequestHandler):
             self.finish()  # reset between its last byte and here: nobody is left to answer
             return
         self.peer = peer
-        if self.secure:
-            self.set_header("Strict-Transport-Security", HSTS)
+        self._promise_tls()
         try:
             self._admit()
         except RefusedError as refusal:
