@@ -36,6 +36,7 @@ from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.peer import networks
 from amiga_ws.handlers.refusals import RefusalBook
 from amiga_ws.handlers.routes import application
+from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.listening import (
     REACHABLE,
@@ -47,6 +48,7 @@ from amiga_ws.listening import (
     url_of,
 )
 from amiga_ws.ratelimit import BucketTable
+from amiga_ws.recorder import Recorder
 from amiga_ws.snapshot import HostFacts
 from amiga_ws.wire import Close
 
@@ -56,6 +58,8 @@ EXIT_FAILED = 1
 NEXT_PORTS = range(3001, 3011)  # AMIGA's own server uses 3000
 CLOSE_SLICE, CLOSE_PAUSE_S = 100, 0.05  # closing 2,000 streams is spread over a second
 CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
+HISTORY_DEADLINE_S = 1.5  # for its last write
+HISTORY_FILE = "history.db"
 POLL_S = 0.02
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
@@ -159,7 +163,11 @@ class Server:
         host, amiga = self.collectors()
         self.facts = Facts(settings.amiga.name, host, amiga)
         self.hub = Hub(self.facts, clock)
-        self.broadcaster = Broadcaster(self.facts, self.hub, clock)
+        kept = settings.state_dir / HISTORY_FILE if settings.history.enabled else None
+        self.history = History(kept, settings.history.max_mb, clock.wall)
+        self.facts.history_source = lambda: self.history.source
+        self.recorder = Recorder(self.facts, self.history, clock.wall)
+        self.broadcaster = Broadcaster(self.facts, self.hub, clock, self.recorder.note)
         interval = settings.metrics.update_interval
         limits = settings.limits
         self.services = Services(
@@ -169,6 +177,7 @@ class Server:
             hub=self.hub,
             dialogue=Dialogue(self.hub, self.facts, clock, interval, self.gate.verify),
             facts=self.facts,
+            history=self.history,
             clock=clock,
             new_connections=BucketTable(limits.new_connections_per_second, limits.new_connections_burst),
             requests=BucketTable(limits.requests_per_second, limits.requests_burst),
@@ -234,7 +243,7 @@ class Server:
     # -- stop ------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Not ready (for `server.drain_s`), stop accepting, `bye` to all, close, collectors.
+        """Not ready (for `server.drain_s`), stop accepting, `bye` to all, close, collectors, history.
 
         Within 5 s after the drain; setting `hurry` cuts every wait short.
         """
@@ -251,7 +260,9 @@ class Server:
         await self._all_closed([client.transport for client in clients])
         await self._http.close_all_connections()
         self._first_reads.cancel()
+        await self.recorder.stop()
         await asyncio.to_thread(self.facts.stop)
+        await asyncio.to_thread(self.history.stop, HISTORY_DEADLINE_S)
         state.withdraw_server(self.settings.state_dir)
         self._lock.release()
 

@@ -25,6 +25,7 @@ from amiga_ws.snapshot import (
     SourceState,
     TaskPage,
     TaskQuery,
+    TaskSpan,
     compose,
 )
 
@@ -181,6 +182,7 @@ class Facts:
         self.instance = instance
         self.host = Runner(host, HostFacts(sources={name: Source() for name in host.source_names}))
         self._tasks = amiga
+        self.history_source: Callable[[], Source] | None = None  # set where there is a history
         self.amiga = Runner(amiga, AmigaFacts(sources={name: Source() for name in amiga.source_names}))
 
     async def refresh(self, windows: frozenset[int], deadline_s: float = DEADLINE_S) -> None:
@@ -189,11 +191,23 @@ class Facts:
 
     def snapshot(self, hours: int) -> Snapshot:
         """Compose from what is known now; `refresh` it with that window before."""
-        return compose(hours, self.instance, self.host.facts, self.amiga.facts)
+        snapshot = compose(hours, self.instance, self.host.facts, self.amiga.facts)
+        if self.history_source is None:
+            return snapshot
+        sources = snapshot.sources | {"history": self.history_source()}
+        return msgspec.structs.replace(snapshot, sources=sources)
 
     async def find_tasks(self, query: TaskQuery) -> TaskPage:
         """List tasks. Raises TimeoutError while the database does not answer."""
         return await self.amiga.call(lambda: self._tasks.find_tasks(query))
+
+    async def find_minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
+        """What happened minute by minute. Raises TimeoutError while the database does not answer."""
+        return await self.amiga.call(lambda: self._tasks.minutes(first, last))
+
+    async def find_spans(self, since: float, until: float) -> list[TaskSpan]:
+        """When tasks ran. Raises TimeoutError while the database does not answer."""
+        return await self.amiga.call(lambda: self._tasks.spans(since, until))
 
     def stop(self, timeout_s: float = 1.0) -> None:
         """End all collectors."""

@@ -340,6 +340,15 @@ class TaskPage(Part, frozen=True, kw_only=True):
     page_size: int
 
 
+class TaskSpan(Part, frozen=True, kw_only=True, rename={"began": "from", "ended": "to"}):
+    """When a task ran, from its creation; `ended` is None while it still does."""
+
+    task_id: str
+    began: float
+    ended: float | None
+    status: str
+
+
 # -- composition ---------------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ from amiga_ws.snapshot import (
     Task,
     TaskPage,
     TaskQuery,
+    TaskSpan,
     TaskTotals,
     TaskWindow,
     Tools,
@@ -212,6 +213,12 @@ class SyntheticAmiga:
 
     def find_tasks(self, query: TaskQuery) -> TaskPage:
         return TaskPage(tasks=[], total=0, page=query.page, page_size=query.page_size)
+
+    def minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
+        return {}
+
+    def spans(self, since: float, until: float) -> list[TaskSpan]:
+        return []
 
     def close(self) -> None:
         """Nothing is open."""

@@ -63,6 +63,8 @@ class AmigaInHand:
         self.queries = []
         self.gate = threading.Event()
         self.gate.set()
+        self.by_minute = {}  # series -> epoch minute -> value
+        self.ran = []  # TaskSpans
         self.fault = None  # raised by find_tasks
 
     def collect(self, windows):
@@ -80,6 +82,15 @@ class AmigaInHand:
         if self.fault is not None:
             raise self.fault
         return TaskPage(tasks=self.tasks, total=1, page=query.page, page_size=query.page_size)
+
+    def minutes(self, first, last):
+        return {
+            name: {minute * 60: value for minute, value in values.items() if first <= minute < last}
+            for name, values in self.by_minute.items()
+        }
+
+    def spans(self, since, until):
+        return [span for span in self.ran if span.began <= until and (span.ended or until) >= since]
 
     def close(self):
         pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from amiga_ws.snapshot import AmigaFacts, TaskPage, TaskQuery
+from amiga_ws.snapshot import AmigaFacts, TaskPage, TaskQuery, TaskSpan
 
 FactsT_co = TypeVar("FactsT_co", covariant=True)
 
@@ -41,3 +41,13 @@ class TaskCollector(Collector[AmigaFacts], Protocol):
 
     def find_tasks(self, query: TaskQuery) -> TaskPage:
         """All tasks that match, one page of them; an empty page while there is no database."""
+
+    def minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
+        """What happened in each minute of [first, last) (epoch minutes): series -> start of minute -> value.
+
+        Series and units are those of history (`amiga_ws.history.SERIES`) that come by minute. A minute of
+        which nothing is known is absent; empty while there is no database.
+        """
+
+    def spans(self, since: float, until: float) -> list[TaskSpan]:
+        """The newest tasks that ran at any time between two epochs, at most 500, oldest first."""

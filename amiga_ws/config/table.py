@@ -247,6 +247,22 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class History:
+    """What the charts reach back to: 10 s for a day, minutes for two weeks, hours for 400 days."""
+
+    enabled: bool = setting(
+        True,
+        kinds.flag(),
+        "Whether history is kept on disk, in history.db in state_dir; else in memory, until we stop.",
+    )
+    max_mb: int = setting(
+        64,
+        kinds.integer(8, 100_000, "MB"),
+        "How large that file may grow; beyond it the oldest points go first.",
+    )
+
+
+@dataclass(frozen=True)
 class Log:
     """Our own log, on stderr."""
 
@@ -271,6 +287,7 @@ class Settings:
     origins: Origins = section(Origins)
     limits: Limits = section(Limits)
     metrics: Metrics = section(Metrics)
+    history: History = section(History)
     log: Log = section(Log)
     # Where each key that was given came from (`config.yaml:3`, `--set`, a variable's name); no defaults.
     given: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado.web import Application
 
-from amiga_ws.handlers import admin, pages, rest
+from amiga_ws.handlers import admin, history, pages, rest
 from amiga_ws.handlers.guard import Services, Unknown, log_request
 from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
@@ -30,6 +30,7 @@ def application(services: Services) -> Application:
             (r"/ws", MetricsSocket, given),
             (r"/api/stream/metrics", MetricsEvents, given),
             (r"/api/metrics/overview", rest.Overview, given),
+            (r"/api/metrics/timeseries", history.Timeseries, given),
             (r"/api/tasks", rest.Tasks, given),
             (r"/api/session", rest.Session, given),
             (r"/api/session/renew", rest.SessionRenewal, given),

@@ -18,10 +18,11 @@ from amiga_ws.collectors.amiga.windows import MINUTE_S, Buckets, Histograms
 MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
 OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
-RECHECK_IDS = 32  # open rows of a group that may have been completed: AMIGA completes the newest
+RECHECK_IDS = 24  # open rows of a group that may have been completed: AMIGA completes the newest
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
+NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
-RECHECK_LIMIT = 300  # rows looked at again per reading
+RECHECK_LIMIT = 100  # rows looked at again per reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -89,6 +90,7 @@ class Calls:
         self._durations = Histograms()
         self._presence = Buckets()  # owners by the minute of their last sign of life
         self._dirty: dict[str, Owner] = {}
+        self._newest: list[Owner] | None = None  # see newest_owners; None when anything came in
         self._last_key = ""  # whose row came last since the last flush
         self._turn = 0
         self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
@@ -167,7 +169,7 @@ class Calls:
         """Ids of open rows that may have been completed by now, each with its owner and tool.
 
         Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
-        end may leave no status row. At most 300.
+        end may leave no status row. About 100 at most.
         """
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()
@@ -184,6 +186,8 @@ class Calls:
     def flush(self) -> None:
         """Work out what is open wherever something came in."""
         dirty, self._dirty, self._last_key = self._dirty, {}, ""
+        if dirty:
+            self._newest = None
         for key, owner in dirty.items():
             self._unsettle(owner)
             minute = int(owner.last // MINUTE_S)
@@ -266,15 +270,26 @@ class Calls:
         found.owners = self._presence.since(minute).get(0, 0)
         return found
 
-    def newest_owners(self, limit: int) -> list[Owner]:
-        """The `limit` owners with the newest sign of life, newest first."""
-        latest: list[Owner] = []
-        for owner in reversed(self.owners.values()):
-            latest.append(owner)
+    def minute(self, minute: int) -> tuple[int, int, int]:
+        """(calls, failed ones, packed durations) of all tools in one minute; what still runs is not in it."""
+        calls = failed = 0
+        for key, count in self._counts.minute(minute).items():
+            kind = key % KINDS
+            calls += count if kind in (OK, FAILED, ORPHANED) else 0
+            failed += count if kind == FAILED else 0
+        return calls, failed, sum(self._durations.minute(minute).values())
+
+    def first_minute(self) -> int | None:
+        """The oldest minute of which anything is known."""
+        return self._counts.first_minute()
+
+    def newest_owners(self) -> list[Owner]:
+        """The 20 owners with the newest sign of life, newest first."""
+        if self._newest is None:
             # Rows come nearly in the order of their times; looking at a few more mends the rest.
-            if len(latest) >= limit * 3:
-                break
-        return sorted(latest, key=lambda owner: (-owner.last, owner.key))[:limit]
+            latest = list(itertools.islice(reversed(self.owners.values()), 3 * NEWEST_OWNERS))
+            self._newest = sorted(latest, key=lambda owner: (-owner.last, owner.key))[:NEWEST_OWNERS]
+        return self._newest
 
     # -- within --------------------------------------------------------------------------------
 
@@ -349,6 +364,7 @@ class Calls:
 
     def _forget(self, key: str) -> None:
         del self.owners[key]
+        self._newest = None
         self.live.pop(key, None)
         self._settled.pop(key, None)
         self._dirty.pop(key, None)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from amiga_ws.collectors.amiga import view
+from amiga_ws.collectors.amiga import minutes, view
 from amiga_ws.collectors.amiga.attention import Surroundings, attention
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
 from amiga_ws.collectors.amiga.hooks import HookLogs
@@ -25,6 +25,7 @@ from amiga_ws.snapshot import (
     TaskPage,
     TaskProcess,
     TaskQuery,
+    TaskSpan,
 )
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,16 @@ class AmigaCollector:
         if model is None or not model.loaded:
             return page_of([], query)
         return page_of([view.task(model, record) for record in model.tasks.newest_first()], query)
+
+    def minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
+        """What happened in each minute. See the TaskCollector protocol."""
+        model = self._model
+        return {} if model is None or not model.loaded else minutes.minutes(model, first, last)
+
+    def spans(self, since: float, until: float) -> list[TaskSpan]:
+        """When tasks ran. See the TaskCollector protocol."""
+        model = self._model
+        return [] if model is None or not model.loaded else minutes.spans(model, since, until, self._clock())
 
     def close(self) -> None:
         """Release the database."""

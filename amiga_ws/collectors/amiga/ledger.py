@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
 
 from amiga_ws.collectors.amiga.prices import NANO, PriceTable, Tokens
@@ -120,9 +121,26 @@ class Ledger:
             ),
         )
 
+    def minute(self, minute: int) -> dict[str, float | None]:
+        """Tokens, and money per hour at that pace, of one minute; no money where no answer has a price."""
+        fields: Counter[int] = Counter()
+        for key, amount in self._buckets.minute(minute).items():
+            fields[key % _FIELDS] += amount
+        money = _money(_spent_of(fields))
+        return {
+            "tokens.in": fields[_INPUT],
+            "tokens.out": fields[_OUTPUT],
+            "tokens.cache": fields[_WRITE] + fields[_READ],
+            "cost.usd": None if money is None else 60 * money,
+        }
+
+    def first_minute(self) -> int | None:
+        """The oldest minute of which anything is known."""
+        return self._buckets.first_minute()
+
     def of_owners(self, owners: list[str]) -> tuple[int | None, float | None]:
         """(tokens, cost) of a task and its sessions; None where nothing is known."""
-        spent = [self.owners[one] for one in owners if one in self.owners]
+        spent = [self.owners[one] for one in owners if one in self.owners] if self.owners else []
         if not spent:
             return None, None
         return sum(one.tokens for one in spent), _money(_sum(spent))

@@ -153,6 +153,15 @@ class Tasks:
         counts = {name: found.get(key, 0) for name, key in _KEYS.items()}
         return counts | {"created": found.get(_CREATED, 0)}
 
+    def minute(self, minute: int) -> dict[str, int]:
+        """As `window`, of one minute."""
+        found = self._buckets.minute(minute)
+        return {name: found.get(key, 0) for name, key in _KEYS.items()}
+
+    def first_minute(self) -> int | None:
+        """The oldest minute of which anything is known."""
+        return self._buckets.first_minute()
+
     def failures(self, since: float) -> dict[str, tuple[int, float, float]]:
         """(count, first, last) of failed tasks by class, by the time they ended."""
         found: dict[str, tuple[int, float, float]] = {}

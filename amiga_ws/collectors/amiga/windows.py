@@ -6,6 +6,8 @@ every window. Amounts may be negative, to take back what was added.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import struct
 from collections.abc import Iterable
@@ -25,7 +27,6 @@ _MIDDLE = math.sqrt(GROWTH)
 _CLASSES = 480  # up to 1.04 ** 480 ms = 41 h
 _LANE_BITS = 32
 _LANES = tuple(1 << (lane * _LANE_BITS) for lane in range(_CLASSES + 1))
-_NOTHING: dict[int, list[int]] = {}
 
 
 def window_start(now: float, hours: int) -> int:
@@ -37,8 +38,8 @@ class _Series(Generic[Bucket]):
     """What Buckets and Histograms share: minutes, and the sums of the hours that hardly change any more.
 
     Only minutes are written. An hour is summed when a window first needs it and forgotten when something
-    late falls into it; the sum of all full hours of a window is remembered too. The newest two hours are
-    always summed from their minutes.
+    late falls into it; the sum of all full hours of a window but the newest two is remembered too. The
+    newest hour is always summed from its minutes.
     """
 
     def __init__(self) -> None:
@@ -53,11 +54,21 @@ class _Series(Generic[Bucket]):
         first = -(-minute // HOUR_MINUTES)
         newest = self._newest_hour
         total = dict(self._middle(first))
-        for one in range(minute, first * HOUR_MINUTES):
-            self._add_minute(total, one)
-        for one in range(max(first, newest - 1) * HOUR_MINUTES, (newest + 1) * HOUR_MINUTES):
-            self._add_minute(total, one)
+        if first <= newest - 1:
+            _merge(total, self._hour(newest - 1))
+        self._add_minutes(total, minute, first * HOUR_MINUTES)
+        self._add_minutes(total, max(first, newest) * HOUR_MINUTES, (newest + 1) * HOUR_MINUTES)
         return total
+
+    def minute(self, minute: int) -> dict[int, int]:
+        """Sums by key of one minute; the caller may change the answer."""
+        total: dict[int, int] = {}
+        self._add_minutes(total, minute, minute + 1)
+        return total
+
+    def first_minute(self) -> int | None:
+        """The oldest minute in which there is anything."""
+        return min(self._minutes, default=None)
 
     def prune(self, now_minute: int) -> None:
         """Forget what no window reaches any more."""
@@ -68,14 +79,14 @@ class _Series(Generic[Bucket]):
             del self._hours[hour]
         self._middles.clear()
 
-    def _add_minute(self, total: dict[int, int], minute: int) -> None:
+    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
         raise NotImplementedError
 
     def _touch(self, minute: int) -> None:
         """A bucket was made, or one of an hour that was summed already has changed."""
         hour = minute // HOUR_MINUTES
         self._newest_hour = max(self._newest_hour, hour)
-        if self._hours.pop(hour, None) is not None:
+        if self._hours.pop(hour, None) is not None and hour < self._newest_hour - 1:
             self._revision += 1
 
     def _middle(self, first: int) -> dict[int, int]:
@@ -94,8 +105,7 @@ class _Series(Generic[Bucket]):
         known = self._hours.get(hour)
         if known is None:
             known = self._hours[hour] = {}
-            for minute in range(hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES):
-                self._add_minute(known, minute)
+            self._add_minutes(known, hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES)
         return known
 
 
@@ -112,10 +122,12 @@ class Buckets(_Series[dict[int, int]]):
             self._touch(minute)
         bucket[key] = bucket.get(key, 0) + amount
 
-    def _add_minute(self, total: dict[int, int], minute: int) -> None:
-        bucket = self._minutes.get(minute)
-        if bucket is not None:
-            _merge(total, bucket)
+    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
+        minutes = self._minutes
+        for minute in range(first, end):
+            if minute in minutes:
+                for key, amount in minutes[minute].items():
+                    total[key] = total.get(key, 0) + amount
 
 
 class Histograms(_Series[dict[int, list[int]]]):
@@ -139,12 +151,15 @@ class Histograms(_Series[dict[int, list[int]]]):
         else:
             lanes.append(duration_class(seconds))
 
-    def _add_minute(self, total: dict[int, int], minute: int) -> None:
-        for key, lanes in self._minutes.get(minute, _NOTHING).items():
-            packed = total.get(key, 0)
-            for lane in lanes:
-                packed += _LANES[lane]
-            total[key] = packed
+    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
+        minutes = self._minutes
+        for minute in range(first, end):
+            if minute in minutes:
+                for key, lanes in minutes[minute].items():
+                    packed = total.get(key, 0)
+                    for lane in lanes:
+                        packed += _LANES[lane]
+                    total[key] = packed
 
 
 def duration_class(seconds: float) -> int:
@@ -157,17 +172,12 @@ def percentiles(packed: int, shares: Iterable[float]) -> list[float | None]:
     """The durations (ms, three significant digits) below which each of the ascending `shares` (0-1) lies."""
     lanes = (packed.bit_length() + _LANE_BITS - 1) // _LANE_BITS
     counts = struct.unpack(f"<{lanes}I", packed.to_bytes(lanes * 4, "little"))
-    total = sum(counts)
-    wanted = [max(1, math.ceil(share * total)) for share in shares]
-    if not total:
-        return [None for _ in wanted]
+    passed = list(itertools.accumulate(counts))
+    if not passed:
+        return [None for _ in shares]
     found: list[float | None] = []
-    passed = 0
-    lane = -1
-    for rank in wanted:
-        while passed < rank:
-            lane += 1
-            passed += counts[lane]
+    for share in shares:
+        lane = bisect.bisect_left(passed, max(1, math.ceil(share * passed[-1])))
         found.append(float(f"{GROWTH**lane / _MIDDLE:.3g}") if lane else 1.0)
     return found
 
