@@ -35,7 +35,7 @@ class MetricsEvents(Guarded):
         head = self._head()
         stream = self.detach()
         transport = SseTransport(stream)
-        transport.write(head)
+        transport.write_now(head)
         client = welcome(self, transport)
         transport.on_drained = client.drained
         hub = self.services.hub

@@ -62,6 +62,11 @@ class StreamTransport:
             self.write(memoryview(data)[sent:])
         return True
 
+    def write_now(self, data: bytes) -> None:
+        """Write in any case: at once where nothing waits, else after what does."""
+        if not self.write_if_idle(data):
+            self.write(data)
+
     def write(self, data: bytes | memoryview) -> None:
         """Hand `data` over, after what may wait already."""
         if self.stream.closed():
@@ -135,7 +140,7 @@ class WebSocketTransport(StreamTransport):
     def send(self, message: Message) -> None:
         """Send one frame."""
         if not self._connection.server_terminated:
-            self.write(message.websocket())
+            self.write_now(message.websocket())
 
     def ping(self) -> None:
         """Ask for a pong."""
@@ -159,7 +164,7 @@ class SseTransport(StreamTransport):
 
     def send(self, message: Message) -> None:
         """Send one block."""
-        self.write(message.sse())
+        self.write_now(message.sse())
 
     def ping(self) -> None:
         """There is no such thing; the user timeout of the socket stands for it."""
