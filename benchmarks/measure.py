@@ -28,6 +28,7 @@ from amiga_ws.wire import METRICS_UPDATE, Message
 INFLIGHT = 64  # handshakes at once
 TOKENS = 200  # different ones, of as many subjects
 STALL_TICKS = 10
+REST_S = 3.0  # without a tick of ours
 CONNECT_S = 130.0
 TICKS_S = 900.0
 KEY = base64.b64encode(b"0123456789abcdef").decode()
@@ -133,6 +134,10 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
         load.say(f"ticks {STALL_TICKS} {plan.gap_us}\n")
         load.answer(TICKS_S)
         server.say("p")
+        rest_cpu = machine.cpu_s(server.pid)
+        load.say(f"watch {REST_S}\n")  # it answers pings meanwhile
+        load.answer(START_S)
+        rest_cpu = machine.cpu_s(server.pid) - rest_cpu
     server.say("q")
     inside = server.answer(START_S)
     deliveries = (cell.clients - cell.stalled) * ticks
@@ -149,6 +154,8 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
         "noise": vars(noise),
         **_latencies(done["ticks"]),
     }
+    if cell.ours:
+        measured["rest_us_s"] = rest_cpu * 1e6 / REST_S / cell.clients
     if "fanout_us_per_tick" in inside:
         measured["fanout_us"] = inside["fanout_us_per_tick"] / cell.clients
     return measured | {

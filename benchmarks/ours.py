@@ -1,8 +1,9 @@
 """Our own server as the benchmark drives it: `ours.py START BYTES [--profile] [key=value ...]`.
 
-It is the real `Server` with its guard, tokens and limits; only the collectors are synthetic, and the clock
-stands still but for a second at each `t` on stdin, so that a tick comes when the benchmark wants one. The
-server's own once-a-second beat goes on beside. Words on stdin and stdout are those of peers/common.py.
+It is the real `Server` with its guard, tokens and limits; only the collectors are synthetic, and beside the
+server's own tick of a second there is a second broadcaster that ticks at each `t` on stdin, with new facts.
+All else (pings, heartbeats, limits) goes by the real clock. Words on stdin and stdout are those of
+peers/common.py.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from synthetic import Changing, SyntheticAmiga, SyntheticHost
 
 from amiga_ws import log
 from amiga_ws.app import Server
+from amiga_ws.broadcaster import Broadcaster
 from amiga_ws.client import Clock
 from amiga_ws.config import load
 from amiga_ws.hub import Hub
@@ -46,19 +48,23 @@ class Driven(Server):
         self._readings = itertools.cycle([source.step() for _ in range(READINGS)])
         settings = load(None, overrides, {}, Path(tempfile.gettempdir()))
         log.configure(settings.log.level)
-        super().__init__(settings, Clock(lambda: self.second, time.time))
+        super().__init__(settings)
 
     def collectors(self) -> tuple[SyntheticHost, SyntheticAmiga]:
         return SyntheticHost(self.source), SyntheticAmiga(self.source)
 
+    async def start(self) -> None:
+        await super().start()
+        self.driven = Broadcaster(self.facts, self.hub, Clock(lambda: self.second, time.time))
+
     async def step(self) -> None:
-        """A second later, with new facts."""
+        """A second later for those who are due, with new facts."""
         # Given at once: the collectors' threads are asked once in 0.9 s of real time, ticks come faster.
         self.source.host, self.source.amiga = self.facts.host.facts, self.facts.amiga.facts = next(
             self._readings
         )
         self.second += 1.0
-        await self.broadcaster.tick()
+        await self.driven.tick()
 
 
 class Stopwatch:

@@ -23,6 +23,7 @@ MIDDLES = (
     "rss_grown_mib",
     "connects_per_s",
     "connect_cpu_us",
+    "rest_us_s",
     "stall_ms",
     "stall_cpu_ms",
 )
@@ -91,6 +92,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("RSS KiB", "rss_kib", ".1f"),
     ("conn/s", "connects_per_s", ".0f"),
     ("conn us", "connect_cpu_us", ".0f"),
+    ("rest us/s", "rest_us_s", ".1f"),
     ("stall ms", "stall_cpu_ms", ".1f"),
 )
 
