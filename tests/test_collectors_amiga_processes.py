@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from contextlib import contextmanager
@@ -24,11 +25,11 @@ def host(monkeypatch):
 
 
 @contextmanager
-def amiga(host):
+def amiga(host, cwd=None, **environment):
     """A process that looks like AMIGA's server."""
     command = ["python3", "-c", "read -r _", "monitoring/server.py"]
     with subprocess.Popen(  # noqa: S603 - our own words
-        command, executable="/bin/sh", stdin=subprocess.PIPE
+        command, executable="/bin/sh", stdin=subprocess.PIPE, cwd=cwd, env=os.environ | environment
     ) as child:
         while psutil.Process(child.pid).cmdline() != command:  # the kernel sets it a moment after the start
             time.sleep(0.001)
@@ -38,7 +39,7 @@ def amiga(host):
 
 def test_server_that_starts_after_us_is_seen_within_10_s(host):
     clock = ManualClock(1000.0)
-    processes = Processes(clock)
+    processes = Processes(clock=clock)
     assert processes.server() is None
     with amiga(host) as pid:
         assert processes.server() is None
@@ -51,7 +52,7 @@ def test_server_that_starts_after_us_is_seen_within_10_s(host):
 
 def test_server_that_was_restarted_is_gone_for_no_more_than_5_s(host):
     clock = ManualClock(1000.0)
-    processes = Processes(clock)
+    processes = Processes(clock=clock)
     with amiga(host) as old:
         assert processes.server().pid == old
     clock.advance(1.0)
@@ -66,8 +67,30 @@ def test_host_without_amiga_is_searched_ever_more_rarely(host, monkeypatch):
     searched = []
     monkeypatch.setattr(psutil, "process_iter", lambda: searched.append(clock.now) or [])
     clock = ManualClock(0.0)
-    processes = Processes(clock)
+    processes = Processes(clock=clock)
     for _ in range(300):
         assert processes.server() is None
         clock.advance(1.0)
     assert searched == [0.0, 10.0, 30.0, 70.0, 130.0, 190.0, 250.0]
+
+
+def test_server_of_another_installation_is_not_ours(host, tmp_path):
+    """A demonstration beside a real AMIGA: each is watched with its own server, and neither counts two."""
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    ours.mkdir()
+    other.mkdir()
+    with amiga(host, PROJECT_ROOT=str(other)) as demo, amiga(host, cwd=ours) as real:
+        for root, pid in ((ours, real), (other, demo)):
+            processes = Processes(root)
+            assert processes.server().pid == pid
+            assert processes.server_count == 1
+        elsewhere = Processes(tmp_path / "third")
+        assert elsewhere.server().pid == real  # it does not say whose it is
+        assert elsewhere.server_count == 1
+
+
+def test_two_servers_of_one_installation_are_counted(host, tmp_path):
+    with amiga(host, cwd=tmp_path), amiga(host, PROJECT_ROOT=str(tmp_path)):
+        processes = Processes(tmp_path)
+        assert processes.server().alive
+        assert processes.server_count == 2

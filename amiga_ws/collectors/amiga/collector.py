@@ -48,7 +48,7 @@ class AmigaCollector:
         self._times = Times(zone_named(config.timezone))
         self._database = Database(config.database, config.private_dir, clock)
         self._hooks = HookLogs(config.sessions, self._times)
-        self._processes = Processes()
+        self._processes = Processes(config.root)
         self._around = Surroundings(config.root, config.database)
         self._model: Model | None = None
         self._generation = 0  # of the database that the model was read from

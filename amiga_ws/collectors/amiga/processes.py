@@ -6,8 +6,11 @@ A task's whole prompt stands in its command line, so command lines are looked at
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -26,7 +29,9 @@ SERVER_SCRIPT = "monitoring/server.py"
 class Processes:
     """Known pids are read at each call; all processes are listed once a minute, sooner while the server is sought."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, root: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`root` is the installation whose server is meant; None takes any."""
+        self._root = None if root is None else os.path.realpath(root)
         self._clock = clock
         self._listed = float("-inf")
         self._pause_s = SEEK_AFTER_S  # from one listing to the next
@@ -36,14 +41,14 @@ class Processes:
 
     @property
     def server_count(self) -> int:
-        """How many AMIGA servers the last listing found."""
+        """How many servers of this installation the last listing found."""
         return len(self._servers)
 
     def server(self) -> AmigaProcess | None:
         """AMIGA's server process; `alive` false once it has gone, None if none was ever seen."""
         if self._clock() - self._listed >= self._pause_s:
             self._listed = self._clock()
-            self._servers = sorted(_find_servers(), key=lambda process: process.pid)
+            self._servers = sorted(_of_root(_find_servers(), self._root), key=lambda process: process.pid)
             self._pause_s = LIST_EVERY_S if self._servers else min(self._pause_s * 2, LIST_EVERY_S)
         for process in self._servers:
             reading = _read_server(process)
@@ -101,6 +106,27 @@ def _find_servers() -> list[psutil.Process]:
         if line and "python" in line[0].rsplit("/", 1)[-1] and any(_is_server(word) for word in line[1:4]):
             found.append(process)
     return found
+
+
+def _of_root(found: list[psutil.Process], root: str | None) -> list[psutil.Process]:
+    """Those of one installation: a demonstration may run beside a real AMIGA.
+
+    A server is started in its folder, or PROJECT_ROOT names it. Where none says so, those that name no other.
+    """
+    if root is None:
+        return found
+    named = [(process, *_folders(process)) for process in found]
+    own = [process for process, told, cwd in named if (told or cwd) == root]
+    return own or [process for process, told, _ in named if told is None]
+
+
+def _folders(process: psutil.Process) -> tuple[str | None, str | None]:
+    """PROJECT_ROOT of a process and where it runs; None for what is not set or not ours to read."""
+    told = cwd = None
+    with suppress(psutil.Error, OSError):
+        told = process.environ().get("PROJECT_ROOT") or None
+        cwd = process.cwd() or None
+    return told and os.path.realpath(told), cwd and os.path.realpath(cwd)
 
 
 def _is_server(word: str) -> bool:

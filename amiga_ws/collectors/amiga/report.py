@@ -59,7 +59,7 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
         model = Model(config, times, hooks)
         while not model.loaded:
             model.read(database, now)
-        processes = Processes()
+        processes = Processes(config.root)
         server = processes.server()
         model.set_dead_tasks(one.task_id for one in processes.tasks(model.processes()) if not one.alive)
         model.poll_files(now)
