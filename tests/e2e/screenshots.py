@@ -59,6 +59,8 @@ def take(browser, site, folder):
             page = look(browser, site, size, scheme)
             page.live()
             expect(page["#tasks tbody tr"].nth(8)).to_be_attached(timeout=30_000)
+            # the bot's process is sought now and then
+            expect(page.number("overview.system.processes.amiga.rss")).to_contain_text("iB", timeout=60_000)
             page.page.wait_for_timeout(SETTLE_MS)
             yield shoot(page, folder / f"dashboard-{scheme}-{size[0]}.png")
     yield shoot(look(browser, site, DESK, "dark", "/login", signed_in=False), folder / "login-dark-1440.png")
