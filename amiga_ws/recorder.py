@@ -23,7 +23,7 @@ WEEK_MINUTES = 168 * 60
 CHUNK_MINUTES = 12 * 60  # read in a few ms, so that no tick waits for it
 NEWEST_MINUTES = 15
 SETTLED_S = 3.0  # after the end of a minute its last rows have been read
-AGAIN_S = 900.0  # everything again
+AGAIN_S = (60.0, 900.0)  # everything again: soon after the start, then ever less often
 WRITTEN_WITHIN_S = 30.0  # a slow disk; else tried again
 
 
@@ -37,6 +37,7 @@ class Recorder:
         self._seen: tuple[HostFacts | None, AmigaFacts | None] = (None, None)
         self._minute = 0  # up to this epoch minute all have been handed over
         self._week_at = float("-inf")  # wall clock; when everything was last handed over
+        self._again_s = AGAIN_S[0]
         self._task: asyncio.Task[None] | None = None
 
     def note(self) -> None:
@@ -48,11 +49,13 @@ class Recorder:
         self._seen = (host, amiga)
         if values:
             self._history.note(values)
-        last = int((self._wall() - SETTLED_S) // MINUTE_S)
-        if last == self._minute or (self._task is not None and not self._task.done()):
-            return
         amiga_source = amiga.sources.get("amiga")
-        if amiga_source is not None and amiga_source.state == "ok":
+        if amiga_source is None or amiga_source.state != "ok":
+            # Its database is being read, or is another one when it comes back.
+            self._minute, self._week_at, self._again_s = 0, float("-inf"), AGAIN_S[0]
+            return
+        last = int((self._wall() - SETTLED_S) // MINUTE_S)
+        if last != self._minute and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._hand_over(last))
 
     async def stop(self) -> None:
@@ -64,7 +67,7 @@ class Recorder:
     async def _hand_over(self, last: int) -> None:
         """Minutes before `last`."""
         now = self._wall()
-        everything = not 0 <= now - self._week_at < AGAIN_S
+        everything = not 0 <= now - self._week_at < self._again_s
         first = last - (WEEK_MINUTES if everything else max(NEWEST_MINUTES, last - self._minute))
         first = max(first, last - WEEK_MINUTES)
         try:
@@ -82,3 +85,4 @@ class Recorder:
         self._minute = last
         if everything:
             self._week_at = now
+            self._again_s = min(2 * self._again_s, AGAIN_S[1])

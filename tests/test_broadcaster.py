@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from fakes import Rooms, identity
 
-from amiga_ws.broadcaster import REST_S
+from amiga_ws.broadcaster import REST_S, Broadcaster
 
 
 @pytest.fixture
@@ -130,3 +130,19 @@ async def test_who_comes_while_collectors_are_asked_waits_for_his_own_facts(room
     await ticking
     update = (await asking)[1]
     assert update["data"]["overview"]["claude_api"]["total_requests"] == 3
+
+
+async def test_history_is_fed_after_each_reading_and_every_ten_seconds_at_least(rooms):
+    noted = []
+    rooms.broadcaster = Broadcaster(
+        rooms.feed, rooms.hub, rooms.time.clock, lambda: noted.append(rooms.feed.total)
+    )
+    await rooms.viewer(interval=60)
+    rooms.feed.asked.clear()
+    await rooms.tick(60)
+    assert len(noted) == len(rooms.feed.asked)
+    assert len(noted) in (6, 7)  # every ten seconds, and the one that was due
+    await rooms.viewer(interval=2)
+    noted.clear()
+    await rooms.tick(60)
+    assert len(noted) == 30

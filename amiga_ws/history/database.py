@@ -67,11 +67,14 @@ class Database:
 
     Raises:
         sqlite3.Error: whatever the file or its disk does not allow.
+        OSError: the file cannot be made.
         NewerError: see there.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        if path is not None:
+            path.touch(0o600)  # what AMIGA did is nobody else's business; the log beside it gets the same
         self._db = sqlite3.connect(":memory:" if path is None else path, timeout=1.0, isolation_level=None)
         try:
             self._prepare()
@@ -167,13 +170,18 @@ class Database:
 
     def read(self, tier: Tier, step: int, start: int, end: int, numbers: Iterable[int]) -> list[Row]:
         """Points of `step` seconds of these series in [start, end), made from a tier."""
-        wanted = list(numbers)
-        return self._db.execute(
-            "SELECT time / :step * :step AS slot, series, sum(count), min(low), max(high), sum(total)"  # noqa: S608 - numbers of ours
-            " FROM points WHERE step = :tier AND time >= :start AND time < :end"
-            f" AND series IN ({', '.join(str(int(number)) for number in wanted)}) GROUP BY slot, series",
-            {"step": step, "tier": tier.step, "start": start, "end": end},
-        ).fetchall()
+        # A question for each slot: to group them all by slot in one would be to sort them, five times as slow.
+        # `+series`: or SQLite looks up each series by itself.
+        question = (
+            "SELECT ?, series, sum(count), min(low), max(high), sum(total) FROM points"  # noqa: S608 - numbers of ours
+            " WHERE step = ? AND time >= ? AND time < ?"
+            f" AND +series IN ({', '.join(str(int(number)) for number in numbers)}) GROUP BY series"
+        )
+        found: list[Row] = []
+        for slot in range(start // step * step, end, step):
+            until = min(slot + step, end)
+            found += self._db.execute(question, (slot, tier.step, max(slot, start), until))
+        return found
 
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""
