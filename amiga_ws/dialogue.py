@@ -6,6 +6,8 @@ it comes ten times in 30 s.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -41,7 +43,46 @@ from amiga_ws.wire import (
 
 MAX_STRIKES, STRIKES_S = 10, 30.0  # limits hit, or messages that do not parse, before a connection is ended
 
+SUBSCRIBE_SLICE = 32  # of those who waited for one reading together: about 10 ms of the loop
+
 Verify = Callable[[str, TokenType], Identity]  # raises TokenError
+
+
+class Turnstile:
+    """Lets so many pass in one pass of the loop; the others wait for the next, in order.
+
+    After a restart all viewers wait for the first reading, and would go on in one piece of 1,000 x 0.4 ms.
+    """
+
+    def __init__(self, slice_: int) -> None:
+        self._slice = slice_
+        self._left = slice_  # in this pass
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._refilling = False
+
+    async def turn(self) -> None:
+        """Wait for one's turn."""
+        loop = asyncio.get_running_loop()
+        if not self._refilling:
+            self._refilling = True
+            loop.call_soon(self._refill, loop)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        place = loop.create_future()
+        self._waiting.append(place)
+        await place
+
+    def _refill(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._left = self._slice
+        self._refilling = bool(self._waiting)
+        while self._left and self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():  # cancelled
+                place.set_result(None)
+                self._left -= 1
+        if self._refilling:
+            loop.call_soon(self._refill, loop)
 
 
 class Dialogue:
@@ -53,6 +94,7 @@ class Dialogue:
         self._clock = clock
         self._default_interval = default_interval  # s; for a subscribe that names none
         self._verify = verify
+        self._turnstile = Turnstile(SUBSCRIBE_SLICE)
 
     async def obey(self, client: Client, raw: str) -> None:
         """One inbound text message. Bad input is answered with `error` and changes nothing."""
@@ -87,6 +129,7 @@ class Dialogue:
         """Answer `subscribed`, then the state of the window. Raises RequestError."""
         config = self._hub.fit(config_of(request, self._default_interval, message_id))
         await self._feed.refresh(self._hub.hours_in_use() | {config.hours})
+        await self._turnstile.turn()
         if client.client_id not in self._hub.clients:
             return  # it left while we waited
         config = self._hub.fit(config)  # again: others may have subscribed meanwhile

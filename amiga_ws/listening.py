@@ -1,7 +1,8 @@
-"""What we listen with: sockets, the descriptor limit, TLS. Errors are told as one sentence."""
+"""What we listen with: sockets, accepting, the descriptor limit, TLS. Errors are told as one sentence."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import resource
@@ -10,11 +11,19 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from tornado.netutil import bind_sockets
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, SSLIOStream
+from tornado.netutil import bind_sockets, ssl_wrap_socket
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
+# Tornado accepts 128 in one go: when 2,000 viewers came back at once, their handshakes held the loop for 0.9 s.
+ACCEPT_SLICE = 8
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+FILES = 32  # descriptors no connection gets: for SQLite, revocations, static files
+ACCEPT_PAUSE_S = 0.1  # while there is no descriptor; the socket stays readable, and the loop would spin
+ACCEPT_LOG_S = 10.0  # between two lines about that
 RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections being refused
 WANTED_DESCRIPTORS = 65_536
 # Forward secrecy and authenticated encryption only; TLS 1.3 has nothing else anyway.
@@ -45,6 +54,75 @@ def bind(host: str, ports: Sequence[int]) -> list[socket.socket]:
         return sockets
     taken = f"port {ports[0]} is" if len(ports) == 1 else f"ports {ports[0]}-{ports[-1]} are all"
     raise StartError(f"{taken} taken; set server.port to a free one (0 = any)")
+
+
+class Listener:
+    """Accepts connections for an HTTPServer, a few in one pass of the loop, so that others get their turn."""
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], server: HTTPServer, tls: ssl.SSLContext | None
+    ) -> None:
+        self._sockets = list(sockets)
+        self._server = server
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._told_at = float("-inf")
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # The kernel gives the lowest free number, so a high one tells how few are left.
+        self._highest = soft - FILES
+        for each in self._sockets:
+            each.setblocking(False)
+            self._resume(each)
+
+    def stop(self) -> None:
+        """Accept no more; what was accepted stays."""
+        for each in self._sockets:
+            self._loop.remove_reader(each)
+            each.close()
+        self._sockets.clear()
+
+    def _resume(self, listening: socket.socket) -> None:
+        if listening in self._sockets:  # not stopped meanwhile
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_SLICE):
+            try:
+                connection, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in NO_DESCRIPTOR:
+                    self._pause(listening, error.strerror or str(error))
+                    return
+                continue  # it was gone before we came (accept(2))
+            if connection.fileno() > self._highest:
+                connection.close()
+                self._pause(listening, "the process has nearly all the files open that it may have")
+                return
+            self._serve(connection, address)
+
+    def _pause(self, listening: socket.socket, reason: str) -> None:
+        self._loop.remove_reader(listening)
+        self._loop.call_later(ACCEPT_PAUSE_S, self._resume, listening)
+        if self._loop.time() - self._told_at >= ACCEPT_LOG_S:
+            self._told_at = self._loop.time()
+            logger.warning("cannot accept connections: %s; trying again", reason)
+
+    def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        size = self._server.max_buffer_size
+        try:
+            if self._tls is None:
+                stream = IOStream(connection, max_buffer_size=size)
+            else:
+                secured = ssl_wrap_socket(
+                    connection, self._tls, server_side=True, do_handshake_on_connect=False
+                )
+                stream = SSLIOStream(secured, max_buffer_size=size)
+        except OSError:  # closed right after it was made, as a port scan does
+            connection.close()
+            return
+        self._server.handle_stream(stream, address)
 
 
 def url_of(host: str, port: int, scheme: str) -> str:

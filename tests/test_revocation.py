@@ -330,3 +330,22 @@ async def test_an_expired_token_is_no_failed_sign_in_except_where_one_signs_in(s
     for _ in range(5):
         assert (await server.ask_as(token, "/api/session", method="POST")).status == 401
     assert (await server.ask_as(server.token(), "/api/session", method="POST")).status == 429
+
+
+async def test_a_file_that_cannot_be_read_is_told_once_and_followed_again(server, caplog):
+    file = server.settings.state_dir / FILE
+    token = server.token()
+    server.gate.revoke_token(server.token())
+    server._follow_revocations()
+    aside = file.with_suffix(".aside")
+    file.rename(aside)
+    file.mkdir()
+    for _ in range(3):
+        server._follow_revocations()
+    assert caplog.text.count("cannot read what has been revoked") == 1
+    caplog.clear()
+    file.rmdir()
+    aside.rename(file)
+    assert (await command(folder_of(server), "revoke", "--token", "-", stdin=token.encode()))[0] == 0
+    server._follow_revocations()
+    assert (await server.ask_as(token, "/api/session")).status == 401
