@@ -22,7 +22,7 @@ RECHECK_IDS = 24  # open rows of a group that may have been completed: AMIGA com
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
-RECHECK_LIMIT = 100  # rows looked at again per reading
+RECHECK_LIMIT = 60  # rows looked at again per reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -169,7 +169,7 @@ class Calls:
         """Ids of open rows that may have been completed by now, each with its owner and tool.
 
         Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
-        end may leave no status row. About 100 at most.
+        end may leave no status row. About 60 at most.
         """
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from amiga_ws.collectors.amiga.redact import one_line
@@ -69,6 +70,7 @@ class Events:
             self._floor = self._events[-1].time
 
 
-def tool_text(event: Event) -> str:
+@functools.lru_cache(maxsize=1024)
+def tool_text(tool: str, what: str) -> str:
     """What the list says of an ended call."""
-    return one_line(f"{event.tool} {'completed' if event.what == 'ok' else 'failed'}", 120)
+    return one_line(f"{tool} {'completed' if what == 'ok' else 'failed'}", 120)

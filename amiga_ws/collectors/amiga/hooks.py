@@ -5,6 +5,7 @@ A line holds the whole, unredacted input of a tool; nothing of it but tool name,
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 LINES = "pre_tool_use.jsonl"
 MAX_SESSIONS = 5_000  # directories followed, the newest
 HOT_S = 3600.0  # a file written to within this is looked at each time
-HOT_LIMIT = 40
+HOT_LIMIT = 12  # AMIGA runs three tasks at a time, people a few sessions
 COLD_PER_READING = 5  # of the others, in turns: sessions can be resumed after days
 FIRST_BYTES = 64 << 10  # of a long file, its first lines and its last ones tell all we need
 TAIL_BYTES = 256 << 10
@@ -58,6 +59,7 @@ class HookLogs:
         self._root_mtime: int | None = None
         self._new: list[str] = []
         self._cold = 0
+        self._turn: list[str] = []  # sessions in the order in which quiet ones are looked at
 
     def poll(self, now: float) -> bool:
         """Read what is new; True if anything was."""
@@ -98,29 +100,31 @@ class HookLogs:
     def _read_new(self) -> bool:
         part, self._new = self._new[-NEW_PER_READING:], self._new[:-NEW_PER_READING]
         changed = False
-        for name in part:
-            path = self.root / name / LINES
-            session = HookSession(name, Follower(path))
-            self.sessions[name] = session
-            self.sessions.move_to_end(name, last=False)
+        for name in reversed(part):
+            session = HookSession(name, Follower(self.root / name / LINES))
+            newest = next(reversed(self.sessions.values()), None)
             changed = self._look(session, first=True) or changed
+            self.sessions[name] = session
+            # In the order of the last writing: while loading, older and older ones come before the others.
+            self.sessions.move_to_end(name, last=newest is None or session.mtime >= newest.mtime)
         while len(self.sessions) > MAX_SESSIONS:
             self.sessions.popitem(last=False)
         return changed
 
     def _read_known(self, now: float) -> bool:
         changed = False
-        looked = 0
-        hot = []
-        for session in reversed(self.sessions.values()):
-            if looked >= HOT_LIMIT or now - session.mtime > HOT_S:
+        hot: list[HookSession] = []
+        for session in itertools.islice(reversed(self.sessions.values()), HOT_LIMIT):
+            if now - session.mtime > HOT_S:
                 break
             hot.append(session)
-            looked += 1
-        names = list(self.sessions) if len(self.sessions) > looked else []
-        for _ in range(min(COLD_PER_READING, len(names))):
-            self._cold = (self._cold + 1) % len(names)
-            hot.append(self.sessions[names[self._cold]])
+        if len(self.sessions) > len(hot):
+            if len(self._turn) != len(self.sessions):
+                self._turn = list(self.sessions)
+            for _ in range(min(COLD_PER_READING, len(self._turn))):
+                self._cold = (self._cold + 1) % len(self._turn)
+                if (cold := self.sessions.get(self._turn[self._cold])) is not None:
+                    hot.append(cold)
         for session in hot:
             changed = self._look(session) or changed
         return changed

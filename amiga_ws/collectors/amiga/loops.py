@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LOOP_CALLS = 5
 MAX_OWNERS = 12  # AMIGA runs three tasks at a time
 RECENT_S = 900.0
+EVERY_S = 3.0
 _ROWS = 64  # newest rows of a task looked at: 16 calls at up to 4 rows
 
 
@@ -23,12 +24,16 @@ class Loops:
 
     def __init__(self) -> None:
         self.found: dict[str, tuple[str, int, float]] = {}
+        self._looked = float("-inf")
         self._seen: dict[str, tuple[int, int]] = {}  # (calls, open calls) of an owner when last looked at
 
     def look(self, database: Database, model: Model, now: float) -> None:
-        """Bring `found` up to date."""
+        """Bring `found` up to date, every few seconds."""
+        if 0 < now - self._looked < EVERY_S:
+            return
+        self._looked = now
         looked: set[str] = set()
-        for owner in model.calls.newest_owners(MAX_OWNERS):
+        for owner in model.calls.newest_owners()[:MAX_OWNERS]:
             record = model.task_of(owner.key)
             at_work = record is None or record.status == "running"
             if not at_work or now - owner.last > RECENT_S:

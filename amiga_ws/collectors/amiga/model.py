@@ -19,6 +19,7 @@ from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord, Tasks
 from amiga_ws.collectors.amiga.times import Times
 from amiga_ws.collectors.amiga.transcripts import Transcripts
 from amiga_ws.collectors.amiga.windows import window_start
+from amiga_ws.snapshot import Task
 
 IDLE_S = 1800.0  # a session without a task is over after this, as AMIGA sees it
 PRUNE_EVERY_S = 3600.0
@@ -46,6 +47,8 @@ class Model:
         )
         self.tail = Tail(times, self.calls, self.tasks, self.costs, self.events)
         self.dead_tasks: frozenset[str] = frozenset()  # running ones whose process is gone
+        # What view.py made of tasks, each with what it was made of.
+        self.shown_tasks: dict[str, tuple[tuple[object, ...], Task]] = {}
         self.old_calls: dict[
             str, tuple[int, int]
         ] = {}  # (calls, errors) of tasks older than what is in memory
@@ -64,6 +67,7 @@ class Model:
         if self.loaded and not was_loaded:
             # Sums up the hours once, so that the first viewer does not wait for it.
             self.calls.window(window_start(now, 168))
+            self.tasks.window(window_start(now, 168))
             self.ledger.window(window_start(now, 168), now)
         if self.loaded:
             self.loops.look(database, self, now)

@@ -26,12 +26,16 @@ _HARMLESS = re.compile(
     r"(?:max_|input_|output_|total_|cache_\w*)?tokens(?:_\w+)?|author(?:s|ed)?|pass(?:ed)?", re.IGNORECASE
 )
 
-# (words of which one is in the lower-case text where the pattern can match, pattern, replacement): looking
-# for a word is 20 times faster than for a pattern, and most texts have none.
-_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
+# Where none of these stands, none of the patterns can match. Most texts have none, and one search for all
+# takes a tenth of the time of the patterns.
+_HINT = re.compile(
+    r"-----begin|://|authorization|bearer|basic|eyj|[spr]k[-_]|gh[pousr]_|github_|glpat-|xox[abeoprs]-|akia|asia|aiza"
+    r"|npm_|pypi-|hf_|ya29\.|sg\.|:aa",
+    re.IGNORECASE,
+)
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Private keys, also when the text was cut before their end.
     (
-        ("-----begin",),
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
             re.DOTALL,
@@ -40,46 +44,26 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     ),
     # user:password@ in a URL
     (
-        ("://",),
         re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"]{0,200}:)[^\s/@'\"]{1,400}@", re.IGNORECASE),
         rf"\1{MASK}@",
     ),
     # scheme://token@host
-    (("://",), re.compile(r"\b(https?://)[^\s/:@'\"]{12,400}@", re.IGNORECASE), rf"\1{MASK}@"),
+    (re.compile(r"\b(https?://)[^\s/:@'\"]{12,400}@", re.IGNORECASE), rf"\1{MASK}@"),
     # Authorization headers and bearer words
     (
-        ("authorization",),
         re.compile(
             r"\b(authorization\s*[:=]\s*)(?:(?:bearer|basic|token|digest)\s+)?[^\s'\",;]+", re.IGNORECASE
         ),
         rf"\1{MASK}",
     ),
     (
-        ("bearer", "basic"),
         re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
         rf"\1 {MASK}",
     ),
     # JSON Web Tokens
-    (("eyj",), re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
     # Keys known by their prefix
     (
-        (
-            "sk",
-            "pk",
-            "rk",
-            "gh",
-            "glpat",
-            "xox",
-            "akia",
-            "asia",
-            "aiza",
-            "npm_",
-            "pypi-",
-            "hf_",
-            "ya29",
-            "sg.",
-            ":aa",
-        ),
         re.compile(
             r"\b(?:sk|pk|rk)[-_](?:ant[-_]|live[-_]|test[-_]|proj[-_]|or[-_])?[A-Za-z0-9_-]{12,}"
             r"|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
@@ -111,9 +95,8 @@ def redact(text: str) -> str:
     text = text[:SCAN_LIMIT]
     if not text.isprintable():
         text = _CONTROL.sub("", text)
-    lower = text.lower()
-    for words, pattern, replacement in _PATTERNS:
-        if any(word in lower for word in words):
+    if _HINT.search(text):
+        for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
     if _NAME_HINT.search(text):
         for pattern in _NAMED:

@@ -29,11 +29,13 @@ SLICE_S = 0.35  # of work per reading while loading: a reading has a deadline of
 PROGRESS_EVERY_S = 2.0
 MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
-SWEEP_ROWS = 250  # known tasks looked at again per reading
+SWEEP_ROWS = 60  # known tasks looked at again per reading
 AT_WORK_LIMIT = 400  # tasks read again at each change
 _TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
 
 
+# Something of a row by which to know it again.
+_WITNESS = "SELECT timestamp || task_id || tool_name FROM tool_usage WHERE id = ?"
 Buffer = deque[tuple[float, Row]]  # rows with their times
 
 
@@ -52,12 +54,13 @@ class Tail:
         self._events = events
         self._columns: dict[str, frozenset[str]] = {}
         self._schema = -1  # SQLite's own counter of schema changes
+        self._same_sql = ""
         self._tool_sql = ""
         self._task_sql = ""
         self._last = {"tool_usage": 0, "agent_status": 0}
         self._first = {"tool_usage": 0, "agent_status": 0}
-        self._born: list[Row] = []
-        self._witness: tuple[object, ...] | None = None  # the last tool row read: is it still the same file?
+        self._born: object = None  # when AMIGA made this file, to the microsecond
+        self._witness: object = None  # the last tool row read: is it still the same file?
         self._buffers: dict[str, Buffer] = {"tool_usage": deque(), "agent_status": deque()}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
@@ -106,7 +109,8 @@ class Tail:
 
     def _begin(self, database: Database, now: float) -> None:
         self._look_at_schema(database)
-        self._born = self._birth(database)
+        if self._columns["tool_usage"]:
+            self._born = database.query(self._same_sql, (0,))[0][3]
         for table in self._last:
             self._last[table] = self._horizon(database, table, now)
             self._first[table] = self._last[table]
@@ -125,6 +129,12 @@ class Tail:
         have = self._columns["tool_usage"]
         extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
         category = "error_category" if "error_category" in have else "NULL"
+        born = "SELECT applied_at FROM schema_version ORDER BY version LIMIT 1"
+        self._same_sql = (
+            # Questions of their own, for SQLite looks max and min up one by one and scans for both together.
+            "SELECT (SELECT max(id) FROM tool_usage), (SELECT min(id) FROM tool_usage),"  # noqa: S608 - constants
+            f" ({_WITNESS}), ({born if 'applied_at' in self._columns['schema_version'] else 'NULL'})"
+        )
         self._tool_sql = (
             "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - names from this module
             f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {', '.join(extra)},"
@@ -159,27 +169,13 @@ class Tail:
 
         A restored backup keeps the inode, and a new file may get the one that was just set free.
         """
-        if self._born != self._birth(database):
-            return False
-        last = self._last["tool_usage"]
         if not self._columns["tool_usage"]:
-            return not database.columns("tool_usage")
-        newest, oldest = database.query(
-            # Two questions, for SQLite looks one of them up and would scan the table for both together.
-            "SELECT (SELECT max(id) FROM tool_usage), (SELECT min(id) FROM tool_usage)"
-        )[0]
-        if (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
-            return False
-        if self._witness is None or last == 0:
             return True
-        found = database.query("SELECT timestamp, task_id, tool_name FROM tool_usage WHERE id = ?", (last,))
-        return bool(found) and tuple(found[0]) == self._witness
-
-    def _birth(self, database: Database) -> list[Row]:
-        """The oldest entry of schema_version, with the microsecond at which AMIGA made this file."""
-        if not self._columns["schema_version"]:
-            return []
-        return database.query("SELECT version, applied_at FROM schema_version ORDER BY version LIMIT 1")
+        last = self._last["tool_usage"]
+        newest, oldest, witness, born = database.query(self._same_sql, (last,))[0]
+        if born != self._born or (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
+            return False
+        return self._witness is None or witness == self._witness
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -248,7 +244,7 @@ class Tail:
             return False
         self._last[table] = rows[-1][0]
         if table == "tool_usage":
-            self._witness = tuple(rows[-1][1:4])
+            self._witness = database.query(_WITNESS, (self._last[table],))[0][0]
         parse = self._times.parse
         buffer = self._buffers[table]
         for row in rows:

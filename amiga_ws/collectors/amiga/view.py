@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -74,12 +75,20 @@ def task(model: Model, record: TaskRecord) -> Task:
     """One task with what its sessions did."""
     keys = model.owners_of(record.task_id)
     owners = [model.calls.owners[key] for key in keys if key in model.calls.owners]
-    calls = sum(owner.calls + len(owner.open) for owner in owners)
-    errors = sum(owner.errors for owner in owners)
+    calls = errors = 0
+    for owner in owners:
+        calls += owner.calls + len(owner.open)
+        errors += owner.errors
     if not owners and record.task_id in model.old_calls:
         calls, errors = model.old_calls[record.task_id]
     tokens, cost = model.ledger.of_owners(keys)
-    return Task(
+    tool = _current_tool(model, owners) if record.status == "running" else None
+    # Most tasks are over: what was made of one stays good while it is made of the same.
+    made_of = (record, calls, errors, tokens, cost, tool)
+    known = model.shown_tasks.get(record.task_id)
+    if known is not None and known[0][0] is record and known[0][1:] == made_of[1:]:
+        return known[1]
+    made = Task(
         task_id=shown_id(record.task_id),
         status=record.status,
         description=record.description,
@@ -89,13 +98,17 @@ def task(model: Model, record: TaskRecord) -> Task:
         created_at=record.created_at,
         updated_at=record.updated_at,
         ended_at=record.ended_at,
-        current_tool=_current_tool(model, owners) if record.status == "running" else None,
+        current_tool=tool,
         tool_calls=calls,
         tool_errors=errors,
         error_class=record.error_class,
         tokens=tokens,
         cost=cost,
     )
+    if len(model.shown_tasks) >= 4 * MAX_TASKS:
+        model.shown_tasks.clear()
+    model.shown_tasks[record.task_id] = (made_of, made)
+    return made
 
 
 def _current_tool(model: Model, owners: Iterable[Owner]) -> CurrentTool | None:
@@ -106,14 +119,14 @@ def _current_tool(model: Model, owners: Iterable[Owner]) -> CurrentTool | None:
 def activity(model: Model) -> list[Activity]:
     """The newest events of all kinds."""
     items: list[Activity] = []
-    for event in model.events.newest():
+    for event in model.events.newest()[:MAX_ACTIVITY]:
         if event.tool:
             record = model.task_of(event.subject)
             items.append(
                 Activity(
                     timestamp=event.time,
                     kind="tool",
-                    description=tool_text(event),
+                    description=tool_text(event.tool, event.what),
                     task_id=shown_id(record.task_id if record else event.subject),
                     status=event.what,
                 )
@@ -129,7 +142,7 @@ def activity(model: Model) -> list[Activity]:
                     status=status,
                 )
             )
-    for owner in model.calls.newest_owners(MAX_SESSIONS):
+    for owner in model.calls.newest_owners()[:MAX_SESSIONS]:
         if model.task_of(owner.key) is None:
             text = f"CLI session {owner.key[:8]} began"
             items.append(Activity(timestamp=owner.first, kind="session", description=one_line(text, 80)))
@@ -205,7 +218,7 @@ def _largest(counts: dict[str, int]) -> dict[str, int]:
 def _sessions(
     model: Model, now: float, since: float, total: int, calls: int, by_type: dict[str, int]
 ) -> Sessions:
-    rows = [_session(model, owner, now) for owner in model.calls.newest_owners(MAX_SESSIONS)]
+    rows = [_session(model, owner, now) for owner in model.calls.newest_owners()[:MAX_SESSIONS]]
     rows += _hook_only(model, now)
     rows = [row for row in rows if (row.last_activity or 0.0) >= since]
     rows.sort(key=lambda row: (-(row.last_activity or 0.0), row.session_id))
@@ -234,7 +247,7 @@ def _session(model: Model, owner: Owner, now: float) -> Session:
 def _hook_only(model: Model, now: float) -> list[Session]:
     """Sessions that the hook logs know and the database does not."""
     rows: list[Session] = []
-    for session in list(reversed(model.hooks.sessions.values()))[:MAX_SESSIONS]:
+    for session in itertools.islice(reversed(model.hooks.sessions.values()), MAX_SESSIONS):
         if session.last is not None and not _has_rows(model, session):
             record = model.task_of(session.session_id)
             rows.append(
