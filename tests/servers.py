@@ -162,8 +162,12 @@ class ServerInHand(Server):
 
 
 def settings_in(folder, *overrides):
-    """Settings of a server on a free port that keeps its files in `folder`."""
+    """Settings of a server on a free port that keeps its files in `folder`.
+
+    Without a history: its file's first write would be a change in between that no test asked for.
+    """
     given = [f"state_dir={folder / 'state'}", f"amiga.root={folder / 'amiga'}", "server.port=0"]
+    given.append("history.enabled=false")
     return load(None, [*given, *overrides], {}, folder)
 
 

@@ -8,17 +8,24 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from disks import fill, small_disk
 from installation import Installation
 from servers import eventually
 
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.facts import Facts
-from amiga_ws.history import SERIES, History
+from amiga_ws.history import SERIES, History, thread
 from amiga_ws.recorder import AGAIN_S, WEEK_MINUTES, Recorder
 from amiga_ws.snapshot import AmigaFacts, HostFacts, Source, System, TaskSpan
 
 NOW = 1_790_000_000 // 3600 * 3600 + 1805.0
 PATH = "/api/metrics/timeseries"
+
+
+@pytest.fixture
+def server(io_loop, start):
+    """A started server that keeps a history."""
+    return io_loop.run_sync(lambda: start("history.enabled=true"))
 
 
 def known(found, name):
@@ -145,6 +152,32 @@ async def test_history_that_does_not_answer_is_503_and_the_streams_go_on(server,
     assert snapshot["sources"]["history"]["state"] == "error"
     assert snapshot["sources"]["history"]["error"] == "disk I/O error"
     assert "the live view goes on" in snapshot["sources"]["history"]["hint"]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
+
+
+async def test_on_a_full_disk_the_live_view_goes_on_and_says_so_until_there_is_room(disk, start, monkeypatch):
+    monkeypatch.setattr(thread, "FLUSH_S", 0.05)
+    server = await start(f"state_dir={disk}", "history.enabled=true")
+    await eventually(lambda: server.history.source.state == "ok")
+    ballast = fill(disk)
+    stream = await server.events("?interval=1")
+    seen = await stream.until(None)
+    while seen.data["sources"]["history"]["state"] != "error":
+        server.host.cpu_percent += 1
+        seen = await stream.until(None)
+    assert seen.data["sources"]["history"]["error"] == "the disk is full"
+    found = (await server.ask_as(server.token(), f"{PATH}?series=host.cpu&hours=1")).json
+    assert known(found, "host.cpu")
+    ballast.unlink()
+    await eventually(lambda: server.history.source.state == "ok")
+    while seen.data["sources"]["history"]["state"] != "ok":
+        server.host.cpu_percent += 1
+        seen = await stream.until(None)
 
 
 async def test_a_restart_goes_on_and_shows_its_gauge(server):

@@ -46,7 +46,7 @@ def _shown(value: Any, unit: str) -> str:  # noqa: ANN401 - whatever a setting i
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
+        return f"[{', '.join(map(str, value))}]"
     if unit == "s":
         return spoken(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

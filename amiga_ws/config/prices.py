@@ -28,6 +28,12 @@ class Price:
     cache_read: float
     cache_write_1h: float | None = None  # None: as cache_write x 1.6, twice the input price as a rule
 
+    def __str__(self) -> str:
+        """As it stands in the configuration."""
+        told = f"model={self.model} since={self.since} input={self.input:g} output={self.output:g}"
+        told += f" cache_write={self.cache_write:g} cache_read={self.cache_read:g}"
+        return told if self.cache_write_1h is None else f"{told} cache_write_1h={self.cache_write_1h:g}"
+
 
 def price() -> Kind:
     """A line of the table."""
@@ -54,9 +60,8 @@ def price() -> Kind:
 
 
 def _line(model: str, since: str, *rates: float) -> str:
-    return f"model={model} since={since} " + " ".join(
-        f"{name}={rate:g}" for name, rate in zip(_RATES, rates, strict=True)
-    )
+    named = dict(zip(_RATES, rates, strict=True))
+    return str(Price(model=model, since=dt.date.fromisoformat(since), **named))
 
 
 # The public list prices as known on 2025-11-24, in US dollars. An alias ("sonnet") means whatever model
