@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from disks import fill, small_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -514,27 +514,15 @@ def test_without_a_file_history_lives_as_long_as_the_process(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small disk needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(  # noqa: S603 - ours
-        [shutil.which("mount"), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run([shutil.which("umount"), str(folder)], check=True)  # noqa: S603 - ours
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
-def test_a_full_disk_is_told_and_costs_nothing_once_it_has_room(small_disk):
-    ballast = small_disk / "ballast"
-    keeper = Keeper(small_disk / "history.db", 64)
+def test_a_full_disk_is_told_and_costs_nothing_once_it_has_room(disk):
+    keeper = Keeper(disk / "history.db", 64)
     keeper.open(NOW)
-    ballast.write_bytes(b"x" * (small_disk_free(small_disk) - 4096))
+    ballast = fill(disk, leave=4096)
     names = [name for name, series in SERIES.items() if not series.by_minute]
     second = 0
     while keeper.source.state == "ok" and second < 3600:
@@ -554,13 +542,8 @@ def test_a_full_disk_is_told_and_costs_nothing_once_it_has_room(small_disk):
     keeper.flush(end)
     assert keeper.source.state == "ok"
     keeper.close(end)
-    times = {t for t, number in stored(small_disk / "history.db", FINEST.step) if number == CPU}
+    times = {t for t, number in stored(disk / "history.db", FINEST.step) if number == CPU}
     assert len(times) == second / 10  # every slot of the time in which nothing could be written
-
-
-def small_disk_free(folder):
-    space = os.statvfs(folder)
-    return space.f_bavail * space.f_frsize
 
 
 def test_what_waits_for_the_disk_is_an_hour_at_most(tmp_path):
