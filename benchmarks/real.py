@@ -18,7 +18,7 @@ from typing import Any
 
 import machine
 from cells import OURS, Cell
-from children import START_S, Child
+from children import START_S, Child, FailedError
 from measure import LIMITS, Audience, load_command, request, subscription, write_tokens
 from toolbox import Toolbox
 from viewer import Viewer
@@ -27,6 +27,7 @@ INTERVAL_S = 2
 WATCHERS = 50  # of each kind: full and delta
 SETTLE_S = 3.0
 ROW_WITHIN_S = 5.0
+READ_WITHIN_S = 60.0
 BACKFILL_S = 120.0
 
 
@@ -44,6 +45,7 @@ def run(toolbox: Toolbox, seconds: float, rows: int) -> dict[str, Any]:
         stack.callback(server.end)
         port = int(server.line(START_S).strip().rpartition(":")[2])
         (scratch / "request").write_text(request(Cell("real", OURS), port))
+        _expect_amiga(scratch, port)
         time.sleep(SETTLE_S)
         measured: dict[str, Any] = {"idle_cpu_percent": _cpu_percent(server, seconds)}
         measured["at_rest"] = _watched(toolbox, scratch, port, server, seconds)
@@ -74,6 +76,25 @@ def _simulator(toolbox: Toolbox, amiga: Path, scratch: Path, core: int) -> Itera
         yield
     finally:
         simulator.end()
+
+
+def _viewer(scratch: Path, port: int) -> Viewer:
+    """One client, updated every second."""
+    token = (scratch / "tokens").read_text().splitlines()[0]
+    asked = (scratch / "request").read_text().replace("@TOKEN@", token)
+    return Viewer(port, asked, subscription(1, delta=False))
+
+
+def _expect_amiga(scratch: Path, port: int) -> None:
+    """Wait until the server has read the installation: without it these figures would be fine and mean nothing."""
+    viewer = _viewer(scratch, port)
+    until = time.monotonic() + READ_WITHIN_S
+    try:
+        while (source := viewer.snapshot()["sources"]["amiga"])["state"] != "ok":
+            if source["state"] != "loading" or time.monotonic() > until:
+                raise FailedError(f"the server does not read the simulated AMIGA: {source}")
+    finally:
+        viewer.close()
 
 
 def _cpu_percent(server: Child, seconds: float) -> float:
@@ -112,10 +133,7 @@ def _rows(amiga: Path, scratch: Path, port: int, rows: int) -> dict[str, float]:
     """Write a task at random moments; until a frame tells of it. The client is updated every second."""
     from amiga_ws.simulate import Simulator  # noqa: PLC0415 - SQLite is no use to the other parts
 
-    token = (scratch / "tokens").read_text().splitlines()[0]
-    viewer = Viewer(
-        port, (scratch / "request").read_text().replace("@TOKEN@", token), subscription(1, delta=False)
-    )
+    viewer = _viewer(scratch, port)
     simulator = Simulator(amiga)
     took: list[float] = []
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
+from typing import Any
 
 SHORT, LONG, PING = 126, 127, 9  # RFC 6455, 5.2
 
@@ -32,6 +34,13 @@ class Viewer:
             if needle in frame:
                 return time.monotonic()
         return None
+
+    def snapshot(self) -> dict[str, Any]:
+        """The next full snapshot."""
+        while True:
+            message = json.loads(self._frame())
+            if message["event"] == "metrics_update":
+                return message["data"]
 
     def close(self) -> None:
         """Without a word."""
