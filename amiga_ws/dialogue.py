@@ -6,8 +6,6 @@ it comes ten times in 30 s.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -17,6 +15,7 @@ from amiga_ws.auth.tokens import Identity, TokenError, TokenType
 from amiga_ws.client import Client, Clock
 from amiga_ws.hub import Feed, Hub
 from amiga_ws.ratelimit import Strikes
+from amiga_ws.turnstile import Turnstile
 from amiga_ws.window import NOTHING_SENT
 from amiga_ws.wire import (
     DEFAULT_HOURS,
@@ -46,43 +45,6 @@ MAX_STRIKES, STRIKES_S = 10, 30.0  # limits hit, or messages that do not parse, 
 SUBSCRIBE_SLICE = 32  # of those who waited for one reading together: about 10 ms of the loop
 
 Verify = Callable[[str, TokenType], Identity]  # raises TokenError
-
-
-class Turnstile:
-    """Lets so many pass in one pass of the loop; the others wait for the next, in order.
-
-    After a restart all viewers wait for the first reading, and would go on in one piece of 1,000 x 0.4 ms.
-    """
-
-    def __init__(self, slice_: int) -> None:
-        self._slice = slice_
-        self._left = slice_  # in this pass
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._refilling = False
-
-    async def turn(self) -> None:
-        """Wait for one's turn."""
-        loop = asyncio.get_running_loop()
-        if not self._refilling:
-            self._refilling = True
-            loop.call_soon(self._refill, loop)
-        if self._left and not self._waiting:
-            self._left -= 1
-            return
-        place = loop.create_future()
-        self._waiting.append(place)
-        await place
-
-    def _refill(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._left = self._slice
-        self._refilling = bool(self._waiting)
-        while self._left and self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():  # cancelled
-                place.set_result(None)
-                self._left -= 1
-        if self._refilling:
-            loop.call_soon(self._refill, loop)
 
 
 class Dialogue:

@@ -6,6 +6,7 @@ from tornado.web import Application
 
 from amiga_ws.handlers import admin, history, pages, rest
 from amiga_ws.handlers.guard import Services, Unknown, log_request
+from amiga_ws.handlers.pacing import PacedApplication
 from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
 
@@ -17,7 +18,7 @@ def application(services: Services) -> Application:
     def page(name: str) -> dict[str, object]:
         return {"services": services, "template": name}
 
-    return Application(
+    return PacedApplication(
         [
             (r"/", pages.Page, page("dashboard.html")),
             (r"/login", pages.LoginPage, page("login.html")),
