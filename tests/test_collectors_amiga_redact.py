@@ -35,6 +35,14 @@ SECRET = "hunter2hunter2XYZ"  # noqa: S105 - the bait
         f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET} and cut here",
         f"PASSWORD:{SECRET}",
         f"pass\u200bword={SECRET}",
+        f"curl -u bob:{SECRET} https://x.example",
+        f"curl --user bob:{SECRET} https://x.example",
+        f"mysqldump --all -u root -p{SECRET} app",
+        f"sshpass -p {SECRET} ssh x",
+        f"Cookie: a=x; other={SECRET}",
+        f'{{\\"password\\": \\"{SECRET}\\"}}',
+        f"https://hooks.slack.com/services/T0/B0/{SECRET}",
+        f"https://x.example/?password%3D{SECRET}",
     ],
 )
 def test_a_secret_in_a_known_place_is_masked(text):

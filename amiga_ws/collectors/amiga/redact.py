@@ -30,7 +30,7 @@ _HARMLESS = re.compile(
 # takes a tenth of the time of the patterns.
 _HINT = re.compile(
     r"-----begin|://|authorization|bearer|basic|eyj|[spr]k[-_]|gh[pousr]_|github_|glpat-|xox[abeoprs]-|akia|asia|aiza"
-    r"|npm_|pypi-|hf_|ya29\.|sg\.|:aa",
+    r"|npm_|pypi-|hf_|ya29\.|sg\.|:aa|cookie|hooks|\s-u|--user|sshpass|mysql|mariadb",
     re.IGNORECASE,
 )
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -60,6 +60,17 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
         rf"\1 {MASK}",
     ),
+    # Cookie headers, all of their cookies
+    (re.compile(r"\b((?:set-)?cookie\s*:\s*)[^\n'\"]+", re.IGNORECASE), rf"\1{MASK}"),
+    # Webhooks, whose address is the secret
+    (
+        re.compile(r"\b(hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/)[^\s'\"]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    # curl -u user:password; sshpass -p password; mysql -ppassword
+    (re.compile(r"(?<!\S)(-u\s*|--user[=\s]\s*)([^\s:'\"]{1,100}):[^\s'\"]+"), rf"\1\2:{MASK}"),
+    (re.compile(r"\b(sshpass\s+-p\s*)\S+"), rf"\1{MASK}"),
+    (re.compile(r"\b((?:mysql|mariadb)\w*\b[^\n|;&]{0,200}?\s-p)(?=\S)\S+"), rf"\1{MASK}"),
     # JSON Web Tokens
     (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
     # Keys known by their prefix
@@ -77,8 +88,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 _NAMED: tuple[re.Pattern[str], ...] = (
     # name=value, name: value, "name": "value", export NAME=value (.env lines), --name value
     re.compile(
-        rf"(?<![A-Za-z0-9])(?P<name>{_KEY})(?P<mid>[\"']?\s*(?:=|:(?!//))\s*)"
-        r"(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s,;&}\])]+)",
+        rf"(?<![A-Za-z0-9])(?P<name>{_KEY})(?P<mid>(?:\\*[\"'])?\s*(?:=|%3D|:(?!//))\s*)"
+        r"(?P<value>\\*\"[^\"\n]*\"?|'[^'\n]*'?|[^\s,;&}\])]+)",
         re.IGNORECASE,
     ),
     re.compile(
