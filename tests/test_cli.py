@@ -367,3 +367,9 @@ def test_port_that_was_asked_for_and_is_taken_ends_with_a_sentence(folder):
     assert done.stdout == ""
     assert f"port {port} is taken" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_life_of_nothing_is_refused(command):
+    code, out, err = command("token", "--subject", "me", "--ttl", "0")
+    assert (code, out) == (2, "")
+    assert "at least 1s" in err
