@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     typ: Literal["access", "login"] = "login" if login else "access"
     usual = auth.login_ttl if login else auth.ttl
     if args.ttl is not None and args.ttl < 1:
-        raise UsageError("--ttl: a life is at least 1s")
+        raise UsageError("--ttl: a lifetime is at least 1s")
     if args.ttl is not None and args.ttl > auth.max_ttl:
         raise UsageError(
             f"--ttl {spoken(args.ttl)} is longer than auth.max_ttl ({spoken(auth.max_ttl)}); "
