@@ -191,10 +191,10 @@ def test_reading_leaves_nothing_beside_the_files(amiga, collector):
 
 
 @pytest.mark.skipif(
-    "AMIGA_WS_SAMPLE" not in os.environ, reason="AMIGA_WS_SAMPLE names no sample installation"
+    "AMIGA_SAMPLE_DIR" not in os.environ, reason="AMIGA_SAMPLE_DIR names no sample installation"
 )
 def test_the_sample_set_has_its_known_totals(tmp_path):
-    root = Path(os.environ["AMIGA_WS_SAMPLE"])
+    root = Path(os.environ["AMIGA_SAMPLE_DIR"])
     clock = Clock((root / "data" / "agentlab.db").stat().st_mtime)
     facts = read(collector_of(root, tmp_path, clock), frozenset({168}))
     totals, tools = facts.totals, facts.windows[168].tools

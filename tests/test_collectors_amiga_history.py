@@ -205,7 +205,7 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(
-    max_examples=int(os.environ.get("AMIGA_WS_HISTORIES", "12")),  # 400 take half an hour
+    max_examples=int(os.environ.get("HISTORIES", "12")),  # 400 take half an hour
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

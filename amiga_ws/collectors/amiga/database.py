@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 COPY_EVERY_S = 30.0
 COPY_LIMIT_BYTES = 2 << 30  # of database + -wal; beyond it the owner is told to start AMIGA once
 BUSY_TIMEOUT_S = 0.3  # a reader in WAL mode waits only while the -shm is being recovered
-RACY_S = 0.1  # kernels stamp files with a clock of up to 10 ms; a change this fresh is looked at twice
+RACY_S = 0.1  # kernels stamp files with a clock of up to 10 ms; a change is looked at until it is older than this
 
 Row = tuple[Any, ...]
 Stamp = tuple[int, ...]
@@ -48,13 +48,15 @@ class Database:
     """Follows the file at `path` through its life; use `changed()`, then `open()`, `query()`…, `close()`.
 
     `generation` grows when another file has taken the place, so that all learned by row id is void.
-    `how` is the way of the last opening: immutable, ro or copy. `clock` gives wall time.
+    `how` is the way of the last opening: immutable, ro or copy. `clock` gives wall time, the one that files are
+    stamped with.
     """
 
     def __init__(self, path: Path, private_dir: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.generation = 0
         self.how = "immutable"
+        self.file_stamp: Stamp = ()  # of the file itself: while it holds still, all that came is in the -wal
         self._private = private_dir
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
@@ -81,15 +83,17 @@ class Database:
             self.generation += 1
             self._inode = inode
         self._size = file.st_size + wal[0]
+        self.file_stamp = (*inode, file.st_size, file.st_mtime_ns)
         self.how = "immutable" if not wal[0] else "ro" if shm else "copy"
         stamp: Stamp = (*inode, file.st_size, file.st_mtime_ns, *wal, shm)
         if self.how == "copy" and time.monotonic() - self._copied[1] < COPY_EVERY_S and self._copied[0]:
             return False
         if stamp == self._stamp and not self._look_again:
             return False
-        # A write in the same clock beat as our reading would leave the stamp as it is.
+        # A write in the same clock beat as our reading would leave the stamp as it is, where the -wal is
+        # written from its start again and does not grow: only a stamp that has aged is to be trusted.
         age = self._clock() - max(file.st_mtime_ns, wal[1]) / 1e9
-        self._look_again = stamp != self._stamp and -RACY_S < age < RACY_S
+        self._look_again = -RACY_S < age < RACY_S
         self._stamp = stamp
         return True
 

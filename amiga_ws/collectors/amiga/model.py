@@ -52,6 +52,7 @@ class Model:
         self.old_calls: dict[
             str, tuple[int, int]
         ] = {}  # (calls, errors) of tasks older than what is in memory
+        self._summed = False
         self._pruned = float("-inf")
 
     @property
@@ -61,14 +62,8 @@ class Model:
 
     def read(self, database: Database, now: float) -> bool:
         """Read what is new; False if the database is another one than before."""
-        was_loaded = self.loaded
         if not self.tail.read(database, now):
             return False
-        if self.loaded and not was_loaded:
-            # Sums up the hours once, so that the first viewer does not wait for it.
-            self.calls.window(window_start(now, 168))
-            self.tasks.window(window_start(now, 168))
-            self.ledger.window(window_start(now, 168), now)
         if self.loaded:
             self.loops.look(database, self, now)
             self._count_old(database, now)
@@ -97,6 +92,12 @@ class Model:
             return now - owner.last > IDLE_S
 
         self.revision += self.calls.settle(has_ended)
+        if not self._summed:
+            # Sums up hours and days once, so that the first viewer does not wait for it.
+            self._summed = True
+            self.calls.window(window_start(now, 168))
+            self.tasks.window(window_start(now, 168))
+            self.ledger.window(window_start(now, 168), now)
         if now - self._pruned > PRUNE_EVERY_S or now < self._pruned:
             self._pruned = now
             self.calls.prune(now, HORIZON_S)

@@ -42,7 +42,7 @@ class Finding:
 def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[Finding]:
     """All findings about one installation. Raises zoneinfo.ZoneInfoNotFoundError."""
     times = Times(zone_named(config.timezone))
-    database = Database(config.database, config.private_dir, clock)
+    database = Database(config.database, config.private_dir)
     hooks = HookLogs(config.sessions, times)
     now = clock()
     try:

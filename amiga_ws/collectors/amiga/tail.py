@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import operator
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,7 +37,9 @@ _TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cach
 
 # Something of a row by which to know it again.
 _WITNESS = "SELECT timestamp || task_id || tool_name FROM tool_usage WHERE id = ?"
-Buffer = deque[tuple[float, Row]]  # rows with their times
+Buffer = list[tuple[float, Row]]  # rows with their times
+_TIME = operator.itemgetter(0)
+_STATUS_COLUMNS = 6  # of a row of agent_status; one of tool_usage has twice as many
 
 
 class Tail:
@@ -53,6 +56,7 @@ class Tail:
         self._costs = costs
         self._events = events
         self._columns: dict[str, frozenset[str]] = {}
+        self._file_stamp: tuple[int, ...] = ()  # of the file when it was last known to be the same
         self._schema = -1  # SQLite's own counter of schema changes
         self._same_sql = ""
         self._tool_sql = ""
@@ -61,7 +65,7 @@ class Tail:
         self._first = {"tool_usage": 0, "agent_status": 0}
         self._born: object = None  # when AMIGA made this file, to the microsecond
         self._witness: object = None  # the last tool row read: is it still the same file?
-        self._buffers: dict[str, Buffer] = {"tool_usage": deque(), "agent_status": deque()}
+        self._buffers: dict[str, Buffer] = {"tool_usage": [], "agent_status": []}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
@@ -77,8 +81,9 @@ class Tail:
             self._begin(database, now)
         else:
             self._look_at_schema(database)
-            if not self._is_same(database):
+            if database.file_stamp != self._file_stamp and not self._is_same(database):
                 return False
+        self._file_stamp = database.file_stamp
         until = time.monotonic() + SLICE_S
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, now, until)
@@ -199,37 +204,36 @@ class Tail:
 
     def _read_rows(self, database: Database, now: float, until: float) -> bool:
         """New rows of both tables in the order of their times, for an end must meet its start."""
-        tools, statuses = self._buffers["tool_usage"], self._buffers["agent_status"]
         more = {table for table in self._buffers if self._columns[table]}
         while True:
             for table in tuple(more):
                 while not self._buffers[table] and table in more:
                     if not self._fetch(database, table, now + AHEAD_S):
                         more.remove(table)
-            if not tools and not statuses:
+            if not any(self._buffers.values()):
                 return True
-            self._merge(tools, statuses)
+            self._feed(more)
             if time.monotonic() > until:  # after some work, however slow the machine is
                 return False
 
-    def _merge(self, tools: Buffer, statuses: Buffer) -> None:
-        """Feed rows until one buffer is empty, or both where the other table has no more."""
-        if not tools or not statuses:
-            while tools:
-                self._feed_tool(*tools.popleft())
-            while statuses:
-                self._feed_status(*statuses.popleft())
-            return
-        until = statuses[0][0]
-        while True:
-            while tools[0][0] <= until:
-                self._feed_tool(*tools.popleft())
-                if not tools:
-                    return
-            self._feed_status(*statuses.popleft())
-            if not statuses:
-                return
-            until = statuses[0][0]
+    def _feed(self, more: set[str]) -> None:
+        """Take in what is buffered, but for rows later than what tables with `more` rows have told yet."""
+        known = min((self._buffers[table][-1][0] for table in more if self._buffers[table]), default=math.inf)
+        ready: list[tuple[float, Row]] = []
+        for buffer in self._buffers.values():
+            later = [item for item in buffer if item[0] > known]
+            ready += [item for item in buffer if item[0] <= known] if later else buffer
+            buffer[:] = later
+        ready.sort(key=_TIME)  # two ascending runs, which sort() merges in C
+        row_of, end_of, tool_of = self._calls.row, self._feed_status, self._costs.tool_row
+        for when, row in ready:
+            if len(row) == _STATUS_COLUMNS:
+                end_of(when, row)
+                continue
+            row_id, _, key, tool, success, error, category, read_in, out, write, cached, parameters = row
+            row_of(row_id, when, str(key), str(tool), success, error, category)
+            if read_in is not None or out is not None:
+                tool_of(when, str(key), (read_in, out, write, cached), parameters)
 
     def _fetch(self, database: Database, table: str, limit: float) -> bool:
         """Read one chunk into the table's buffer; False if it was the last."""
@@ -255,12 +259,6 @@ class Tail:
             self._calls.latest_row = max(self._calls.latest_row, buffer[-1][0])
         self.loaded_rows += len(rows)
         return len(rows) == CHUNK_ROWS
-
-    def _feed_tool(self, when: float, row: Row) -> None:
-        row_id, _, key, tool, success, error, category, read_in, out, *rest = row
-        self._calls.row(row_id, when, str(key), str(tool), success, error, category)
-        if read_in is not None or out is not None:
-            self._costs.tool_row(when, str(key), (read_in, out, *rest[:2]), rest[2])
 
     def _feed_status(self, when: float, row: Row) -> None:
         _, _, key, status, message, metadata = row

@@ -41,13 +41,16 @@ class Times:
             return None
         # The usual form by slicing: parsing each minute once and adding the seconds is 5x faster.
         seconds = text[17:]
-        if len(seconds) == _SECONDS_CHARS and seconds[2] == "." and text[16] == ":" and seconds.isascii():
+        if len(seconds) == _SECONDS_CHARS and seconds[2] == "." and text[16] == ":":
             start = self._minutes.get(text[:_MINUTE_CHARS], -1.0)
             if start == -1.0:
                 start = self._remember(text[:_MINUTE_CHARS])
-            if start is not None and seconds[:2].isdigit() and seconds[3:].isdigit():
-                value = float(seconds)
-                if value < 60.0:  # noqa: PLR2004 - seconds of a minute
+            if start is not None:
+                try:
+                    value = float(seconds)
+                except ValueError:
+                    return None
+                if 0.0 <= value < 60.0:  # noqa: PLR2004 - seconds of a minute
                     return start + value
         return self._slow(text)
 

@@ -17,6 +17,7 @@ Bucket = TypeVar("Bucket")
 
 MINUTE_S = 60
 HOUR_MINUTES = 60
+DAY_HOURS = 24
 KEEP_MINUTES = 170 * HOUR_MINUTES  # the widest window and a little more
 AHEAD_MINUTES = 24 * HOUR_MINUTES  # a stamp further in the future is counted here
 
@@ -45,6 +46,7 @@ class _Series(Generic[Bucket]):
     def __init__(self) -> None:
         self._minutes: dict[int, Bucket] = {}
         self._hours: dict[int, dict[int, int]] = {}
+        self._days: dict[int, dict[int, int]] = {}
         self._newest_hour = 0
         self._revision = 0  # grows when an hour that was summed changes
         self._middles: dict[int, tuple[int, int, dict[int, int]]] = {}  # by first hour: state then, sums
@@ -77,6 +79,7 @@ class _Series(Generic[Bucket]):
             del self._minutes[minute]
         for hour in [one for one in self._hours if one < limit // HOUR_MINUTES]:
             del self._hours[hour]
+        self._days.clear()
         self._middles.clear()
 
     def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
@@ -87,6 +90,7 @@ class _Series(Generic[Bucket]):
         hour = minute // HOUR_MINUTES
         self._newest_hour = max(self._newest_hour, hour)
         if self._hours.pop(hour, None) is not None and hour < self._newest_hour - 1:
+            self._days.pop(hour // DAY_HOURS, None)
             self._revision += 1
 
     def _middle(self, first: int) -> dict[int, int]:
@@ -94,12 +98,27 @@ class _Series(Generic[Bucket]):
         if known is not None and known[:2] == (self._revision, self._newest_hour):
             return known[2]
         total: dict[int, int] = {}
-        for hour in range(first, self._newest_hour - 1):
-            _merge(total, self._hour(hour))
+        hour, end = first, self._newest_hour - 1
+        while hour < end:
+            if hour % DAY_HOURS == 0 and hour + DAY_HOURS <= end:
+                _merge(total, self._day(hour // DAY_HOURS))
+                hour += DAY_HOURS
+            else:
+                _merge(total, self._hour(hour))
+                hour += 1
         if len(self._middles) > 2 * KEEP_MINUTES // HOUR_MINUTES:
             self._middles.clear()
         self._middles[first] = (self._revision, self._newest_hour, total)
         return total
+
+    def _day(self, day: int) -> dict[int, int]:
+        """The sum of 24 hours, which makes a window that was not asked for before three times cheaper."""
+        known = self._days.get(day)
+        if known is None:
+            known = self._days[day] = {}
+            for hour in range(day * DAY_HOURS, (day + 1) * DAY_HOURS):
+                _merge(known, self._hour(hour))
+        return known
 
     def _hour(self, hour: int) -> dict[int, int]:
         known = self._hours.get(hour)
