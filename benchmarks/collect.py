@@ -239,6 +239,10 @@ def main() -> int:
         if not args.keep:
             shutil.rmtree(home, ignore_errors=True)
     results["load_average"] = os.getloadavg()
+    began = time.process_time()
+    for _ in range(10_000_000):
+        pass
+    results["empty_loop_s"] = time.process_time() - began  # how fast this machine is just now
     show(results, args.rows)
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
@@ -255,6 +259,7 @@ def show(results: dict[str, Any], sizes: list[int]) -> None:
         median, worst, locked = results[f"writer_{name}"]
         print(f"AMIGA's commit, {name:<8} median {median:.2f} ms, 99 % {worst:.2f} ms, locked {locked} times")
     print(TARGETS)
+    print(f"ten million turns of an empty loop: {results['empty_loop_s']:.2f} s")
     print("load average at the end: " + " ".join(f"{one:.1f}" for one in results["load_average"]))
 
 

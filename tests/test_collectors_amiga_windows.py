@@ -28,6 +28,24 @@ def test_a_window_is_the_sum_of_its_events_also_after_late_ones(first, later, st
         assert {key: n for key, n in found.items() if n} == {key: n for key, n in total.items() if n}
 
 
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(-3, 70), st.integers(1, 4)), max_size=40))
+def test_a_window_asked_for_at_every_step_follows_time_and_late_events(steps):
+    buckets, histograms = Buckets(), Histograms()
+    events: list[tuple[int, int]] = []
+    now = BASE
+    for forward, back, hours in steps:
+        now += forward
+        minute = now - back
+        buckets.add(minute, 1)
+        histograms.add(minute, 1, 1.0)
+        events.append((minute, 1))
+        for start in (now - hours * 60, now - 24 * 60):
+            expected = sum(one >= start for one, _ in events)
+            assert buckets.since(start).get(1, 0) == expected
+            packed = histograms.since(start).get(1, 0)
+            assert packed >> (32 * duration_class(1.0)) == expected
+
+
 @given(st.lists(st.floats(0.001, 40_000.0), min_size=1, max_size=200))
 def test_percentiles_are_within_two_percent(seconds):
     histograms = Histograms()

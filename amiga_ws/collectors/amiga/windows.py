@@ -27,6 +27,8 @@ _LOG_GROWTH = math.log(GROWTH)
 _MIDDLE = math.sqrt(GROWTH)
 _CLASSES = 480  # up to 1.04 ** 480 ms = 41 h
 _LANE_BITS = 32
+MAX_SPANS = 64  # windows in use are 16 at most
+_NOTHING: dict[int, int] = {}
 _LANES = tuple(1 << (lane * _LANE_BITS) for lane in range(_CLASSES + 1))
 
 
@@ -38,16 +40,19 @@ def window_start(now: float, hours: int) -> int:
 class _Series(Generic[Bucket]):
     """What Buckets and Histograms share: minutes, and the sums of the hours that hardly change any more.
 
-    Only minutes are written. An hour is summed when a window first needs it and forgotten when something
-    late falls into it; the sum of all full hours of a window but the newest two is remembered too. The
-    newest hour is always summed from its minutes.
+    Only minutes are written. What windows are made of is summed when one first needs it and forgotten
+    when something late falls into it: hours, days of hours, the sum of all full hours but the newest two,
+    and spans of minutes (a window's first part, the newest hour up to the last minute but one).
     """
 
     def __init__(self) -> None:
         self._minutes: dict[int, Bucket] = {}
         self._hours: dict[int, dict[int, int]] = {}
         self._days: dict[int, dict[int, int]] = {}
+        self._spans: dict[tuple[int, int], dict[int, int]] = {}  # [first, end) in minutes
+        self._summed_to = 0  # what is older than this minute may be in a sum
         self._newest_hour = 0
+        self._newest_minute = 0
         self._revision = 0  # grows when an hour that was summed changes
         self._middles: dict[int, tuple[int, int, dict[int, int]]] = {}  # by first hour: state then, sums
 
@@ -58,8 +63,12 @@ class _Series(Generic[Bucket]):
         total = dict(self._middle(first))
         if first <= newest - 1:
             _merge(total, self._hour(newest - 1))
-        self._add_minutes(total, minute, first * HOUR_MINUTES)
-        self._add_minutes(total, max(first, newest) * HOUR_MINUTES, (newest + 1) * HOUR_MINUTES)
+        _merge(total, self._span(minute, first * HOUR_MINUTES))
+        start = max(first, newest) * HOUR_MINUTES
+        settled = max(start, self._newest_minute - 1)
+        if settled > start:
+            _merge(total, self._span(start, settled))
+        self._add_minutes(total, settled, self._newest_minute + 1)
         return total
 
     def minute(self, minute: int) -> dict[int, int]:
@@ -81,17 +90,33 @@ class _Series(Generic[Bucket]):
             del self._hours[hour]
         self._days.clear()
         self._middles.clear()
+        self._spans.clear()
 
     def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
         raise NotImplementedError
 
     def _touch(self, minute: int) -> None:
-        """A bucket was made, or one of an hour that was summed already has changed."""
+        """A bucket was made, or one that may be in a sum has changed."""
         hour = minute // HOUR_MINUTES
         self._newest_hour = max(self._newest_hour, hour)
-        if self._hours.pop(hour, None) is not None and hour < self._newest_hour - 1:
-            self._days.pop(hour // DAY_HOURS, None)
-            self._revision += 1
+        self._newest_minute = max(self._newest_minute, minute)
+        if minute < self._summed_to:
+            self._spans.clear()
+            if self._hours.pop(hour, None) is not None and hour < self._newest_hour - 1:
+                self._days.pop(hour // DAY_HOURS, None)
+                self._revision += 1
+
+    def _span(self, first: int, end: int) -> dict[int, int]:
+        """The sum of minutes [first, end), from that of one minute less where it is known."""
+        known = self._spans.get((first, end))
+        if known is None:
+            known = dict(self._spans.pop((first, end - 1), _NOTHING))
+            self._add_minutes(known, end - 1 if known else first, end)
+            if len(self._spans) >= MAX_SPANS:
+                self._spans.clear()
+            self._spans[first, end] = known
+            self._summed_to = max(self._summed_to, end)
+        return known
 
     def _middle(self, first: int) -> dict[int, int]:
         known = self._middles.get(first)
@@ -125,6 +150,7 @@ class _Series(Generic[Bucket]):
         if known is None:
             known = self._hours[hour] = {}
             self._add_minutes(known, hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES)
+            self._summed_to = max(self._summed_to, (hour + 1) * HOUR_MINUTES)
         return known
 
 
@@ -137,7 +163,7 @@ class Buckets(_Series[dict[int, int]]):
         if bucket is None:
             bucket = self._minutes[minute] = {}
             self._touch(minute)
-        elif minute // HOUR_MINUTES in self._hours:
+        elif minute < self._summed_to:
             self._touch(minute)
         bucket[key] = bucket.get(key, 0) + amount
 
@@ -162,7 +188,7 @@ class Histograms(_Series[dict[int, list[int]]]):
         if bucket is None:
             bucket = self._minutes[minute] = {}
             self._touch(minute)
-        elif minute // HOUR_MINUTES in self._hours:
+        elif minute < self._summed_to:
             self._touch(minute)
         lanes = bucket.get(key)
         if lanes is None:
