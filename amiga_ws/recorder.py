@@ -39,9 +39,12 @@ class Recorder:
         self._week_at = float("-inf")  # wall clock; when everything was last handed over
         self._again_s = AGAIN_S[0]
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False  # a tick that was under way may end after `stop`
 
     def note(self) -> None:
         """Sample what the facts say, if they are new ones, and see to the minutes. Never blocks."""
+        if self._stopped:
+            return
         host, amiga = self._facts.host.facts, self._facts.amiga.facts
         values = reading(
             host if host is not self._seen[0] else None, amiga if amiga is not self._seen[1] else None
@@ -59,7 +62,8 @@ class Recorder:
             self._task = asyncio.get_running_loop().create_task(self._hand_over(last))
 
     async def stop(self) -> None:
-        """End what is under way."""
+        """End what is under way, and begin nothing more."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
