@@ -13,6 +13,11 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in [*range(10), *range(11, 32), *ra
 _CONTROLS |= {0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
+def without_tokens(text: str) -> str:
+    """The text with anything that could be a token taken out."""
+    return _JWT.sub("[token]", text)
+
+
 class LineFormatter(logging.Formatter):
     """`time LEVEL logger: message`; a traceback follows indented, so no outside text can fake a line."""
 

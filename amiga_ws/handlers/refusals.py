@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from amiga_ws.log import without_tokens
+
 MAX_KEPT = 200
 MAX_TEXT = 200
 
@@ -85,8 +87,8 @@ class RefusalBook:
 
 
 def printable(text: str) -> str:
-    """Text from a peer made fit for a log line or a reply: ASCII, no control characters, at most 200."""
-    return text[:MAX_TEXT].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
+    """Text from a peer made fit for a log line or a reply: no token, ASCII, no control characters, at most 200."""
+    return without_tokens(text)[:MAX_TEXT].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
 
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), 127]}
