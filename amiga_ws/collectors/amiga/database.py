@@ -30,9 +30,8 @@ logger = logging.getLogger(__name__)
 COPY_EVERY_S = 30.0
 COPY_LIMIT_BYTES = 2 << 30  # of database + -wal; beyond it the owner is told to start AMIGA once
 BUSY_TIMEOUT_S = 0.3  # a reader in WAL mode waits only while the -shm is being recovered
-RACY_S = (
-    0.1  # kernels stamp files with a clock of up to 10 ms; a change is looked at until it is older than this
-)
+# Kernels stamp files with a clock of up to 10 ms; a change is looked at until it is older than this.
+RACY_S = 0.1
 
 Row = tuple[Any, ...]
 Stamp = tuple[int, ...]
