@@ -219,7 +219,9 @@ def test_rows_older_than_any_window_are_not_loaded(amiga, tmp_path, clock):
     assert (old.ended_at, old.tool_calls, old.tool_errors) == (NOW - 19 * 86400, 50, 2)
 
 
-@pytest.mark.skipif("AMIGA_LIVE_DIR" not in os.environ, reason="AMIGA_LIVE_DIR names no recorded installation")
+@pytest.mark.skipif(
+    "AMIGA_LIVE_DIR" not in os.environ, reason="AMIGA_LIVE_DIR names no recorded installation"
+)
 def test_a_recorded_run_of_amiga_agrees_with_its_truth(tmp_path):
     root = Path(os.environ["AMIGA_LIVE_DIR"])
     events = [json.loads(line) for line in (root / "truth.jsonl").read_text("utf-8").splitlines()]
