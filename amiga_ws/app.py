@@ -157,7 +157,7 @@ class Server:
         ]
         for timer in self._timers:
             timer.start()
-        self._first_reads = asyncio.create_task(self.facts.refresh(frozenset()))
+        self._first_reads = asyncio.create_task(self._load())
         self._announce(sockets[0].getsockname()[1])
         self._ready = True
 
@@ -201,6 +201,14 @@ class Server:
         host, scheme = self.settings.server.host, "http" if self._tls is None else "https"
         self.url = url_of(host, port, scheme)
         state.announce_server(self.settings.state_dir, url_of(REACHABLE.get(host, host), port, scheme))
+
+    async def _load(self) -> None:
+        """Have AMIGA's history read, slice by slice, without waiting for the first viewer."""
+        while True:
+            await self.facts.refresh(frozenset())
+            if self.facts.amiga.facts.sources["amiga"].state != "loading":
+                return
+            await asyncio.sleep(TICK_S)
 
     def _follow_revocations(self) -> None:
         """A command line tool may have revoked something: its streams end within a second."""
