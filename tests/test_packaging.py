@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import zipfile
 
 import pytest
-from processes import Running, completed, copy_checkout
+from processes import CHECKOUT, Running, clean_environment, completed, copy_checkout
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -17,8 +19,12 @@ def wheel(tmp_path_factory):
     """The wheel of a copy of the checkout: building leaves nothing in the checkout itself."""
     folder = tmp_path_factory.mktemp("wheel")
     source = copy_checkout(folder / "source")
+    return build_wheel(source, folder)
+
+
+def build_wheel(source, folder, **options):
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source]
-    done = completed(command, within_s=180)
+    done = completed(command, within_s=300, **options)
     assert done.returncode == 0, done.stderr
     return next(folder.glob("amiga_ws-*.whl"))
 
@@ -40,6 +46,39 @@ def test_wheel_holds_pages_styles_and_types_and_nothing_else_of_the_checkout(whe
     assert "amiga_ws/templates/dashboard.html" in names
     assert any(name.startswith("amiga_ws/static/") and name.endswith(".css") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"amiga_ws"}
+
+
+def test_wheel_holds_the_charts_library_of_the_lockfile_and_its_licence(wheel):
+    locked = json.loads((CHECKOUT / "package-lock.json").read_text("utf-8"))
+    assert "resolved" not in locked["packages"]["node_modules/uplot"], "the lockfile names a registry"
+    assert_holds_charts(wheel, locked["packages"]["node_modules/uplot"]["version"])
+
+
+def assert_holds_charts(wheel, version):
+    with zipfile.ZipFile(wheel) as archive:
+        assert f"uPlot (v{version})" in archive.read("amiga_ws/static/uplot.js").decode().partition("\n")[0]
+        assert b".uplot" in archive.read("amiga_ws/static/uplot.css")
+        assert b"Permission is hereby granted" in archive.read("amiga_ws/static/uplot.license.txt")
+
+
+def test_without_node_the_build_takes_one_from_pypi(tmp_path):
+    """As on a machine that has Python alone."""
+    source = copy_checkout(tmp_path / "source")
+    (tmp_path / "bin").mkdir()
+    wheel = build_wheel(source, tmp_path, env=clean_environment(PATH=str(tmp_path / "bin")))
+    assert_holds_charts(wheel, "1.6.32")
+
+
+def test_what_was_fetched_once_is_not_fetched_again(tmp_path):
+    """A source archive that holds it builds on a machine without npm or network."""
+    source = copy_checkout(tmp_path / "source")
+    for name in ("uplot.js", "uplot.css", "uplot.license.txt"):
+        shutil.copy2(CHECKOUT / "amiga_ws" / "static" / name, source / "amiga_ws" / "static" / name)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "npm").chmod(0o755)
+    environment = clean_environment(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert_holds_charts(build_wheel(source, tmp_path, env=environment), "1.6.32")
 
 
 def test_installed_wheel_serves_its_pages(python, tmp_path):
