@@ -17,15 +17,23 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from amiga_ws.collectors import Collector, TaskCollector
+from amiga_ws.questions import (
+    SessionDetail,
+    SessionPage,
+    SessionQuery,
+    TaskDetail,
+    TaskFilter,
+    TaskPage,
+    TaskQuery,
+    TaskSpan,
+)
 from amiga_ws.snapshot import (
     AmigaFacts,
     HostFacts,
     Snapshot,
     Source,
     SourceState,
-    TaskPage,
-    TaskQuery,
-    TaskSpan,
+    Task,
     compose,
 )
 
@@ -68,6 +76,8 @@ class _Worker:
 
         def job() -> None:
             result, failure = None, None
+            if future.done():  # whoever asked has given up waiting
+                return
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001 - a collector's boundary: handed to who waits
@@ -200,6 +210,22 @@ class Facts:
     async def find_tasks(self, query: TaskQuery) -> TaskPage:
         """List tasks. Raises TimeoutError while the database does not answer."""
         return await self.amiga.call(lambda: self._tasks.find_tasks(query))
+
+    async def all_tasks(self, wanted: TaskFilter) -> list[Task]:
+        """All tasks that match. Raises TimeoutError while the database does not answer."""
+        return await self.amiga.call(lambda: self._tasks.all_tasks(wanted))
+
+    async def find_sessions(self, query: SessionQuery) -> SessionPage:
+        """List sessions. Raises TimeoutError while the database does not answer."""
+        return await self.amiga.call(lambda: self._tasks.find_sessions(query))
+
+    async def task_detail(self, task_id: str) -> TaskDetail | None:
+        """One task with its calls, None if there is none. Raises TimeoutError while the database does not answer."""
+        return await self.amiga.call(lambda: self._tasks.task_detail(task_id))
+
+    async def session_detail(self, session_id: str) -> SessionDetail | None:
+        """One session with its calls, as `task_detail`."""
+        return await self.amiga.call(lambda: self._tasks.session_detail(session_id))
 
     async def find_minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
         """What happened minute by minute. Raises TimeoutError while the database does not answer."""

@@ -316,39 +316,6 @@ class AmigaFacts(Part, frozen=True, kw_only=True):
     windows: dict[int, AmigaWindow] = {}
 
 
-# -- questions that a snapshot does not answer ----------------------------------------------------
-
-TASK_SORTS = ("created_at", "updated_at", "ended_at", "status", "model", "tool_calls", "tool_errors")
-
-
-class TaskQuery(Part, frozen=True, kw_only=True):
-    """Which tasks to list. `sort` is one of TASK_SORTS, with `-` before it for descending; `page` from 1."""
-
-    status: tuple[str, ...] = ()  # any of these; empty: all
-    search: str = ""  # in id or description, without regard to case; empty: all
-    sort: str = "-created_at"
-    page: int = 1
-    page_size: int = 20
-
-
-class TaskPage(Part, frozen=True, kw_only=True):
-    """One page of the tasks that match, `total` of all that do."""
-
-    tasks: list[Task]
-    total: int
-    page: int
-    page_size: int
-
-
-class TaskSpan(Part, frozen=True, kw_only=True, rename={"began": "from", "ended": "to"}):
-    """When a task ran, from its creation; `ended` is None while it still does."""
-
-    task_id: str
-    began: float
-    ended: float | None
-    status: str
-
-
 # -- composition ---------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import random
 
 import msgspec
 
+from amiga_ws.questions import TaskPage, TaskQuery, TaskSpan
 from amiga_ws.snapshot import (
     Activity,
     AmigaFacts,
@@ -32,9 +33,6 @@ from amiga_ws.snapshot import (
     Source,
     System,
     Task,
-    TaskPage,
-    TaskQuery,
-    TaskSpan,
     TaskTotals,
     TaskWindow,
     Tools,

@@ -16,15 +16,23 @@ from amiga_ws.app import Server
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.client import Clock
 from amiga_ws.config import load
+from amiga_ws.questions import (
+    Calls,
+    SessionDetail,
+    SessionPage,
+    TaskDetail,
+    TaskPage,
+    ToolCall,
+)
 from amiga_ws.snapshot import (
     AmigaFacts,
     AmigaWindow,
     HostFacts,
     Memory,
+    Session,
     Source,
     System,
     Task,
-    TaskPage,
     TaskTotals,
 )
 
@@ -82,6 +90,25 @@ class AmigaInHand:
         if self.fault is not None:
             raise self.fault
         return TaskPage(tasks=self.tasks, total=1, page=query.page, page_size=query.page_size)
+
+    def all_tasks(self, wanted):
+        self.queries.append(wanted)
+        if self.fault is not None:
+            raise self.fault
+        return self.tasks
+
+    def find_sessions(self, query):
+        self.queries.append(query)
+        sessions = [Session(session_id="s1", kind="cli", tools=2)]
+        return SessionPage(sessions=sessions, total=1, page=query.page, page_size=query.page_size)
+
+    def task_detail(self, task_id):
+        found = next((task for task in self.tasks if task.task_id == task_id), None)
+        work = Calls(calls=[ToolCall(tool="Bash", state="ok", started=1.0, ended=2.0)], total=1)
+        return None if found is None else TaskDetail(task=found, description=found.description, work=work)
+
+    def session_detail(self, session_id):
+        return SessionDetail(session=Session(session_id="s1")) if session_id == "s1" else None
 
     def minutes(self, first, last):
         return {

@@ -10,14 +10,13 @@ import pytest
 
 from amiga_ws import facts as room
 from amiga_ws.facts import FRESH_S, STALE_AFTER_S, WANTED_S, Facts
+from amiga_ws.questions import TaskPage, TaskQuery
 from amiga_ws.snapshot import (
     AmigaFacts,
     AmigaWindow,
     HostFacts,
     Source,
     System,
-    TaskPage,
-    TaskQuery,
     TaskTotals,
     same_content,
 )

@@ -113,7 +113,10 @@ async def test_public_routes_ignore_ambient_credentials(server):
 
 async def test_a_token_without_the_scope_is_403_and_told_which(server):
     for scope, handlers in (
-        ("metrics:read", "ws api/stream/metrics api/metrics/overview api/tasks"),
+        (
+            "metrics:read",
+            "ws api/stream/metrics api/metrics/overview api/tasks api/tasks/a1 api/sessions api/export/tasks",
+        ),
         ("admin", "api/admin/connections api/admin/revocations api/admin/refusals"),
     ):
         other = server.token(scope="admin" if scope == "metrics:read" else "metrics:read")

@@ -15,8 +15,9 @@ from servers import eventually
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.facts import Facts
 from amiga_ws.history import SERIES, History, thread
+from amiga_ws.questions import TaskSpan
 from amiga_ws.recorder import AGAIN_S, WEEK_MINUTES, Recorder
-from amiga_ws.snapshot import AmigaFacts, HostFacts, Source, System, TaskSpan
+from amiga_ws.snapshot import AmigaFacts, HostFacts, Source, System
 
 NOW = 1_790_000_000 // 3600 * 3600 + 1805.0
 PATH = "/api/metrics/timeseries"

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from amiga_ws.snapshot import AmigaFacts, TaskPage, TaskQuery, TaskSpan
+from amiga_ws.questions import (
+    SessionDetail,
+    SessionPage,
+    SessionQuery,
+    TaskDetail,
+    TaskFilter,
+    TaskPage,
+    TaskQuery,
+    TaskSpan,
+)
+from amiga_ws.snapshot import AmigaFacts, Task
 
 FactsT_co = TypeVar("FactsT_co", covariant=True)
 
@@ -41,6 +51,18 @@ class TaskCollector(Collector[AmigaFacts], Protocol):
 
     def find_tasks(self, query: TaskQuery) -> TaskPage:
         """All tasks that match, one page of them; an empty page while there is no database."""
+
+    def all_tasks(self, wanted: TaskFilter) -> list[Task]:
+        """All tasks that match, sorted, at most 10,000."""
+
+    def find_sessions(self, query: SessionQuery) -> SessionPage:
+        """Sessions of the last eight days that match, one page of them."""
+
+    def task_detail(self, task_id: str) -> TaskDetail | None:
+        """Everything about one task, read now; None if there is no such task."""
+
+    def session_detail(self, session_id: str) -> SessionDetail | None:
+        """Everything about one session, read now; None if there is none in the last eight days."""
 
     def minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
         """What happened in each minute of [first, last) (epoch minutes): series -> start of minute -> value.

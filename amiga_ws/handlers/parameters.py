@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import Any, TypeVar
 
+import msgspec
+from msgspec import inspect
 from tornado.web import HTTPError, RequestHandler
 
+ShapeT = TypeVar("ShapeT", bound=msgspec.Struct)
+
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")  # nothing that float() turns into inf
+MOST_CHARS = 200
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -28,9 +35,42 @@ def flag(handler: RequestHandler, name: str) -> bool:
     return _FLAGS[text]
 
 
-def text(handler: RequestHandler, name: str, most: int = 200) -> str:
+def text(handler: RequestHandler, name: str, most: int = MOST_CHARS) -> str:
     """Free text of at most `most` characters; empty when absent."""
     found = handler.get_query_argument(name, "")
     if len(found) > most:
         raise HTTPError(400, f"{name} has at most {most} characters")
     return found
+
+
+def read(handler: RequestHandler, shape: type[ShapeT]) -> ShapeT:
+    """All parameters that `shape` (a `…Query`) names, as it describes them. 400 for a wrong one."""
+    return shape(**{field.name: _value(handler, field) for field in _fields(shape)})
+
+
+@functools.cache
+def _fields(shape: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    described = inspect.type_info(shape)
+    assert isinstance(described, inspect.StructType)  # noqa: S101 - for mypy
+    return described.fields
+
+
+def _value(handler: RequestHandler, field: inspect.Field) -> Any:
+    name, kind = field.encode_name, field.type
+    if isinstance(kind, inspect.Metadata):  # a description around it
+        kind = kind.type
+    if isinstance(kind, inspect.IntType):
+        value = number(handler, name, field.default)
+        if value != int(value):
+            raise HTTPError(400, f"{name} is a whole number")
+        return min(max(int(value), kind.ge or 0), kind.le or 0)
+    if isinstance(kind, inspect.VarTupleType):
+        return tuple(filter(None, text(handler, name).split(",")))
+    if isinstance(kind, inspect.LiteralType):
+        word = text(handler, name) or field.default
+        if word not in kind.values:
+            raise HTTPError(400, f"{name} is one of {', '.join(str(one) for one in kind.values if one)}")
+        return word
+    if isinstance(kind, inspect.StrType):
+        return text(handler, name, kind.max_length or MOST_CHARS)
+    raise TypeError(f"no parameter is read as {kind}")

@@ -1,4 +1,4 @@
-"""The REST part: the snapshot once, lists, sessions, and whether we live."""
+"""The REST part: the snapshot once and its parts, sign-in, and whether we live."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from tornado.web import HTTPError
 from amiga_ws.auth.tokens import Identity, TokenError, TokenRefusedError, TokenType
 from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import Guarded
-from amiga_ws.handlers.parameters import flag, number, text
-from amiga_ws.handlers.refusals import unauthorized, unavailable
+from amiga_ws.handlers.parameters import flag, read
+from amiga_ws.handlers.refusals import unauthorized
 from amiga_ws.hub import PARK_S
-from amiga_ws.snapshot import TASK_SORTS, TaskQuery
-from amiga_ws.wire import DEFAULT_HOURS, RequestError, clamp_hours, encode
+from amiga_ws.questions import SystemPart, TasksPart, ToolsPart, WindowQuery
+from amiga_ws.snapshot import Snapshot, Source
+from amiga_ws.wire import encode
 
 JSON_TYPE = "application/json; charset=UTF-8"
-MAX_PAGE_SIZE = 100
-DEFAULT_PAGE_SIZE = 20
-MAX_PAGE = 1_000_000
 
 
 class Api(Guarded):
@@ -35,49 +33,54 @@ class Api(Guarded):
         self.set_header("Content-Type", JSON_TYPE)
         finish_compressed(self, encode(body))
 
-    def hours(self) -> int:
-        """The `hours` parameter, clamped to 1-168."""
-        try:
-            return clamp_hours(number(self, "hours", DEFAULT_HOURS))[0]
-        except RequestError as error:
-            raise HTTPError(400, error.text) from error
+    async def snapshot(self) -> Snapshot:
+        """The snapshot of the window that the parameter `hours` names, stamped now."""
+        hours, facts = read(self, WindowQuery).hours, self.services.facts
+        await facts.refresh(self.services.hub.hours_in_use() | {hours})
+        return msgspec.structs.replace(facts.snapshot(hours), timestamp=self.services.clock.wall())
 
 
 class Overview(Api):
     """`GET /api/metrics/overview?hours=`: the snapshot, once."""
 
     async def get(self) -> None:
-        hours, facts = self.hours(), self.services.facts
-        await facts.refresh(self.services.hub.hours_in_use() | {hours})
-        snapshot = facts.snapshot(hours)
-        self.reply(msgspec.structs.replace(snapshot, timestamp=self.services.clock.wall()))
+        self.reply(await self.snapshot())
 
 
-class Tasks(Api):
-    """`GET /api/tasks?status=&search=&sort=&page=&page_size=`: AMIGA's tasks, page by page."""
+class ToolsOnce(Api):
+    """`GET /api/metrics/tools?hours=`: tool calls of the window."""
 
     async def get(self) -> None:
-        sort = text(self, "sort") or "-created_at"
-        if sort.removeprefix("-") not in TASK_SORTS:
-            raise HTTPError(400, f"sort is one of {', '.join(TASK_SORTS)}, with - before it for descending")
-        query = TaskQuery(
-            status=tuple(filter(None, text(self, "status").split(","))),
-            search=text(self, "search"),
-            sort=sort,
-            page=self._whole("page", 1, MAX_PAGE),
-            page_size=self._whole("page_size", DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE),
+        found = await self.snapshot()
+        source = found.sources.get("amiga", Source())
+        self.reply(
+            ToolsPart(hours=found.hours, timestamp=found.timestamp, source=source, tools=found.overview.tools)
         )
-        try:
-            page = await self.services.facts.find_tasks(query)
-        except TimeoutError as error:
-            raise unavailable("AMIGA's database does not answer") from error
-        self.reply(page)
 
-    def _whole(self, name: str, default: int, most: int) -> int:
-        value = number(self, name, default)
-        if value != int(value):
-            raise HTTPError(400, f"{name} is a whole number")
-        return min(max(int(value), 1), most)
+
+class TasksOnce(Api):
+    """`GET /api/metrics/tasks?hours=`: tasks counted, and errors by class, of the window."""
+
+    async def get(self) -> None:
+        found = await self.snapshot()
+        source = found.sources.get("amiga", Source())
+        part = TasksPart(
+            hours=found.hours,
+            timestamp=found.timestamp,
+            source=source,
+            tasks=found.overview.tasks,
+            errors=found.errors,
+        )
+        self.reply(part)
+
+
+class SystemOnce(Api):
+    """`GET /api/metrics/system`: the host now."""
+
+    async def get(self) -> None:
+        found = await self.snapshot()
+        source = found.sources.get("host", Source())
+        self.reply(SystemPart(timestamp=found.timestamp, source=source, system=found.overview.system))
 
 
 class SessionApi(Api):

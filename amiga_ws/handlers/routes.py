@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado.web import Application
 
-from amiga_ws.handlers import admin, history, pages, rest
+from amiga_ws.handlers import admin, history, lists, pages, rest
 from amiga_ws.handlers.guard import Services, Unknown, log_request
 from amiga_ws.handlers.pacing import PacedApplication
 from amiga_ws.handlers.sse import MetricsEvents
@@ -32,7 +32,14 @@ def application(services: Services) -> Application:
             (r"/api/stream/metrics", MetricsEvents, given),
             (r"/api/metrics/overview", rest.Overview, given),
             (r"/api/metrics/timeseries", history.Timeseries, given),
-            (r"/api/tasks", rest.Tasks, given),
+            (r"/api/metrics/tools", rest.ToolsOnce, given),
+            (r"/api/metrics/tasks", rest.TasksOnce, given),
+            (r"/api/metrics/system", rest.SystemOnce, given),
+            (r"/api/tasks", lists.Tasks, given),
+            (r"/api/tasks/([^/]+)", lists.OneTask, given),
+            (r"/api/sessions", lists.Sessions, given),
+            (r"/api/sessions/([^/]+)", lists.OneSession, given),
+            (r"/api/export/tasks", lists.ExportTasks, given),
             (r"/api/session", rest.Session, given),
             (r"/api/session/renew", rest.SessionRenewal, given),
             (r"/api/admin/connections", admin.Connections, given),

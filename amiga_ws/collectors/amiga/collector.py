@@ -5,28 +5,35 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from amiga_ws.collectors.amiga import minutes, view
+from amiga_ws.collectors.amiga import detail, listing, minutes, view
 from amiga_ws.collectors.amiga.attention import Surroundings, attention
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
 from amiga_ws.collectors.amiga.hooks import HookLogs
-from amiga_ws.collectors.amiga.listing import page_of
 from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.options import AmigaConfig
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.times import Times, zone_named
+from amiga_ws.questions import (
+    SessionDetail,
+    SessionPage,
+    SessionQuery,
+    TaskDetail,
+    TaskFilter,
+    TaskPage,
+    TaskQuery,
+    TaskSpan,
+)
 from amiga_ws.snapshot import (
     AmigaFacts,
     AmigaProcess,
     AmigaWindow,
     Source,
     SourceState,
-    TaskPage,
+    Task,
     TaskProcess,
-    TaskQuery,
-    TaskSpan,
 )
 
 logger = logging.getLogger(__name__)
@@ -102,27 +109,69 @@ class AmigaCollector:
         )
 
     def find_tasks(self, query: TaskQuery) -> TaskPage:
-        """All tasks, filtered, sorted and paged. See the TaskCollector protocol."""
-        model = self._model
-        if model is None or not model.loaded:
-            return page_of([], query)
-        return page_of([view.task(model, record) for record in model.tasks.newest_first()], query)
+        """One page of tasks. See the TaskCollector protocol."""
+        return listing.page_of(self._every_task(), query, self._clock())
+
+    def all_tasks(self, wanted: TaskFilter) -> list[Task]:
+        """All tasks that match. See the TaskCollector protocol."""
+        return listing.matching(self._every_task(), wanted, self._clock())[: listing.MAX_TASKS]
+
+    def find_sessions(self, query: SessionQuery) -> SessionPage:
+        """One page of sessions. See the TaskCollector protocol."""
+        model = self._loaded()
+        if model is None:
+            return SessionPage(sessions=[], total=0, page=query.page, page_size=query.page_size)
+        return listing.sessions(model, query, self._clock())
+
+    def task_detail(self, task_id: str) -> TaskDetail | None:
+        """One task in full. See the TaskCollector protocol."""
+        model = self._loaded()
+        record = None if model is None else model.tasks.by_id.get(task_id)
+        if model is None or record is None:
+            return None
+        return detail.task_detail(model, self._database, record, hide=self._config.hide_parameters)
+
+    def session_detail(self, session_id: str) -> SessionDetail | None:
+        """One session in full. See the TaskCollector protocol."""
+        model, now = self._loaded(), self._clock()
+        if model is None:
+            return None
+        owner = model.calls.owners.get(session_id)
+        if owner is not None:
+            session = view.session(model, owner, now)
+        else:
+            known = view.hook_only(model, now, len(model.hooks.sessions))
+            found = next((one for one in known if one.session_id == session_id), None)
+            if found is None:
+                return None
+            session = found
+        return detail.session_detail(
+            model, self._database, session, session_id, hide=self._config.hide_parameters
+        )
 
     def minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:
         """What happened in each minute. See the TaskCollector protocol."""
-        model = self._model
-        return {} if model is None or not model.loaded else minutes.minutes(model, first, last)
+        model = self._loaded()
+        return {} if model is None else minutes.minutes(model, first, last)
 
     def spans(self, since: float, until: float) -> list[TaskSpan]:
         """When tasks ran. See the TaskCollector protocol."""
-        model = self._model
-        return [] if model is None or not model.loaded else minutes.spans(model, since, until, self._clock())
+        model = self._loaded()
+        return [] if model is None else minutes.spans(model, since, until, self._clock())
 
     def close(self) -> None:
         """Release the database."""
         self._database.close()
 
     # -- within --------------------------------------------------------------------------------
+
+    def _loaded(self) -> Model | None:
+        model = self._model
+        return None if model is None or not model.loaded else model
+
+    def _every_task(self) -> Iterator[Task]:
+        model = self._loaded()
+        return iter(()) if model is None else (view.task(model, one) for one in model.tasks.newest_first())
 
     def _update(self, now: float) -> None:
         path = str(self._config.database)

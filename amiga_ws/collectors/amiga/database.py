@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 COPY_EVERY_S = 30.0
 COPY_LIMIT_BYTES = 2 << 30  # of database + -wal; beyond it the owner is told to start AMIGA once
+PROGRESS_STEPS = 20_000  # SQLite's virtual machine does so many in about a millisecond
 BUSY_TIMEOUT_S = 0.3  # a reader in WAL mode waits only while the -shm is being recovered
 # Kernels stamp files with a clock of up to 10 ms; a change is looked at until it is older than this.
 RACY_S = 0.1
@@ -46,7 +47,8 @@ class DatabaseMissingError(DatabaseError):
 
 
 class Database:
-    """Follows the file at `path` through its life; use `changed()`, then `open()`, `query()`…, `close()`.
+    """Follows the file at `path` through its life; use `changed()` or `look()`, then `open()`,
+    `query()`…, `close()`.
 
     `generation` grows when another file has taken the place, so that all learned by row id is void.
     `how` is the way of the last opening: immutable, ro or copy. `clock` gives wall time, the one that files are
@@ -69,6 +71,27 @@ class Database:
 
     def changed(self) -> bool:
         """Whether the content may differ from the last call's. Raises DatabaseError."""
+        stamp = self.look()
+        inode = (stamp[0], stamp[1])
+        if inode != self._inode:
+            if self._inode is not None:
+                logger.info("AMIGA's database was replaced by another file; reading it anew")
+            self.generation += 1
+            self._inode = inode
+        self.file_stamp = stamp[:4]
+        if self.how == "copy" and time.monotonic() - self._copied[1] < COPY_EVERY_S and self._copied[0]:
+            return False
+        if stamp == self._stamp and not self._look_again:
+            return False
+        # A write in the same clock beat as our reading would leave the stamp as it is, where the -wal is
+        # written from its start again and does not grow: only a stamp that has aged is to be trusted.
+        age = self._clock() - max(stamp[3], stamp[5]) / 1e9  # of the file and of its -wal
+        self._look_again = -RACY_S < age < RACY_S
+        self._stamp = stamp
+        return True
+
+    def look(self) -> Stamp:
+        """Find out how to open now; what `changed()` will say stays as it is. Raises DatabaseError."""
         try:
             file = self.path.stat()
             wal = _stat(self._beside("-wal"))
@@ -77,34 +100,17 @@ class Database:
             raise DatabaseMissingError("no such file") from error
         except OSError as error:
             raise DatabaseError(f"cannot be read: {error.strerror or error}") from error
-        inode = (file.st_dev, file.st_ino)
-        if inode != self._inode:
-            if self._inode is not None:
-                logger.info("AMIGA's database was replaced by another file; reading it anew")
-            self.generation += 1
-            self._inode = inode
         self._size = file.st_size + wal[0]
-        self.file_stamp = (*inode, file.st_size, file.st_mtime_ns)
         self.how = "immutable" if not wal[0] else "ro" if shm else "copy"
-        stamp: Stamp = (*inode, file.st_size, file.st_mtime_ns, *wal, shm)
-        if self.how == "copy" and time.monotonic() - self._copied[1] < COPY_EVERY_S and self._copied[0]:
-            return False
-        if stamp == self._stamp and not self._look_again:
-            return False
-        # A write in the same clock beat as our reading would leave the stamp as it is, where the -wal is
-        # written from its start again and does not grow: only a stamp that has aged is to be trusted.
-        age = self._clock() - max(file.st_mtime_ns, wal[1]) / 1e9
-        self._look_again = -RACY_S < age < RACY_S
-        self._stamp = stamp
-        return True
+        return (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, *wal, shm)
 
     def forget(self) -> None:
         """Make the next `changed()` say yes: what was read could not be used, or the file has gone."""
         self._stamp = ()
         self._copied = ((), float("-inf"))
 
-    def open(self) -> None:
-        """Open as the last `changed()` found right. Raises DatabaseError."""
+    def open(self, within_s: float | None = None) -> None:
+        """Open as the last `changed()` or `look()` found right; queries end `within_s`. Raises DatabaseError."""
         try:
             path = self._copy() if self.how == "copy" else self.path
             options = "mode=ro&immutable=1" if self.how == "immutable" else "mode=ro"
@@ -112,6 +118,9 @@ class Database:
             connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise DatabaseError(f"cannot be opened: {error}") from error
+        if within_s is not None:
+            ends = time.monotonic() + within_s
+            connection.set_progress_handler(lambda: time.monotonic() > ends, PROGRESS_STEPS)
         self._connection = connection
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:

@@ -8,7 +8,7 @@ from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.tasks import TaskRecord
 from amiga_ws.collectors.amiga.view import shown_id
 from amiga_ws.collectors.amiga.windows import MINUTE_S, percentiles
-from amiga_ws.snapshot import TaskSpan
+from amiga_ws.questions import TaskSpan
 
 MAX_SPANS = 500
 

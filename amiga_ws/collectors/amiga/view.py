@@ -218,8 +218,8 @@ def _largest(counts: dict[str, int]) -> dict[str, int]:
 def _sessions(
     model: Model, now: float, since: float, total: int, calls: int, by_type: dict[str, int]
 ) -> Sessions:
-    rows = [_session(model, owner, now) for owner in model.calls.newest_owners()[:MAX_SESSIONS]]
-    rows += _hook_only(model, now)
+    rows = [session(model, owner, now) for owner in model.calls.newest_owners()[:MAX_SESSIONS]]
+    rows += hook_only(model, now, MAX_SESSIONS)
     rows = [row for row in rows if (row.last_activity or 0.0) >= since]
     rows.sort(key=lambda row: (-(row.last_activity or 0.0), row.session_id))
     return Sessions(
@@ -231,7 +231,8 @@ def _sessions(
     )
 
 
-def _session(model: Model, owner: Owner, now: float) -> Session:
+def session(model: Model, owner: Owner, now: float) -> Session:
+    """A task or session whose calls are in the database."""
     record = model.task_of(owner.key)
     return Session(
         session_id=shown_id(owner.key),
@@ -244,20 +245,20 @@ def _session(model: Model, owner: Owner, now: float) -> Session:
     )
 
 
-def _hook_only(model: Model, now: float) -> list[Session]:
-    """Sessions that the hook logs know and the database does not."""
+def hook_only(model: Model, now: float, most: int) -> list[Session]:
+    """Sessions that the hook logs know and the database does not, of the `most` that moved last."""
     rows: list[Session] = []
-    for session in itertools.islice(reversed(model.hooks.sessions.values()), MAX_SESSIONS):
-        if session.last is not None and not _has_rows(model, session):
-            record = model.task_of(session.session_id)
+    for log in itertools.islice(reversed(model.hooks.sessions.values()), most):
+        if log.last is not None and not _has_rows(model, log):
+            record = model.task_of(log.session_id)
             rows.append(
                 Session(
-                    session_id=shown_id(session.session_id),
+                    session_id=shown_id(log.session_id),
                     task_id=None if record is None else shown_id(record.task_id),
                     kind="cli" if record is None else "task",
-                    state=_state(record, session.last, now),
-                    last_activity=session.last,
-                    tools=session.lines,
+                    state=_state(record, log.last, now),
+                    last_activity=log.last,
+                    tools=log.lines,
                 )
             )
     return rows
