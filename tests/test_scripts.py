@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -169,6 +170,53 @@ def test_browser_that_is_named_wrongly_is_told(tmp_path):
     assert "CHROMIUM=/nowhere/chromium is no program" in done.stderr
 
 
+@pytest.fixture
+def bare(tmp_path):
+    """scripts/test in a copy with nothing to install and no test to run, on a machine with these stubs alone."""
+    clone = copy_checkout(tmp_path / "clone")
+    stub(clone / "scripts", "venv", "exit 0")
+    (clone / ".venv").mkdir()
+    stub(clone / ".venv/bin", "python", 'test "$2" = pytest')  # no pip
+    for name in ("sh", "dirname", "id", "cat", "cksum"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    for name in ("chromium", "nginx"):
+        stub(tmp_path / "bin", name, "exit 0")
+
+    def run(**more):
+        return completed([clone / "scripts/test"], env={"PATH": str(tmp_path / "bin"), **more})
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("node", "npm"),
+    [(None, None), ("exit 1", "exit 0"), ("echo /usr/bin/node", "exit 1")],
+    ids=["none", "old", "no registry"],
+)
+def test_machine_without_node_skips_its_tests_loudly_and_fails_in_ci(bare, tmp_path, node, npm):
+    for name, text in (("node", node), ("npm", npm)):
+        if text:
+            stub(tmp_path / "bin", name, text)
+    here = bare()
+    assert here.returncode == 0, here.stderr
+    assert "THE TESTS WITH NODE DID NOT RUN" in here.stderr
+    there = bare(CI="true")
+    assert there.returncode == 1
+    assert "CI must not skip" in there.stderr
+
+
+def test_packages_of_the_tests_are_installed_when_their_lockfile_changes(bare, tmp_path):
+    stub(tmp_path / "bin", "node", "echo /usr/bin/node")
+    packages = tmp_path / "clone/tests/node"
+    stub(tmp_path / "bin", "npm", f"echo npm ran; {shutil.which('mkdir')} -p {packages}/node_modules")
+    assert "npm ran" in bare().stderr
+    assert "npm ran" not in bare().stderr
+    with (packages / "package-lock.json").open("a") as lock:
+        lock.write("\n")
+    assert "npm ran" in bare().stderr
+
+
 # -- mktoken.py ----------------------------------------------------------------------------------
 
 
@@ -210,7 +258,9 @@ def test_mktoken_speaks_under_its_own_name(installed):
 # -- the shell scripts themselves ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["scripts/run", "scripts/test", "scripts/check", "scripts/venv", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["scripts/run", "scripts/test", "scripts/check", "scripts/venv", "scripts/node", ".ci/run"]
+)
 def test_shell_scripts_parse_and_can_be_executed(name):
     assert completed(["sh", "-n", CHECKOUT / name]).stderr == ""
     assert os.access(CHECKOUT / name, os.X_OK)
