@@ -9,17 +9,18 @@
 
   function stored() {
     try {
-      const value = localStorage.getItem(KEY);
+      const value = localStorage.getItem(KEY) ?? "";
       return ORDER.includes(value) ? value : "auto";
     } catch {
       return "auto"; // storage may be forbidden
     }
   }
 
+  /** @param {string} theme */
   function apply(theme) {
     if (theme === "auto") delete root.dataset.theme;
     else root.dataset.theme = theme;
-    for (const button of document.querySelectorAll("[data-theme-button]")) {
+    for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-theme-button]"))) {
       button.setAttribute("aria-label", `Theme: ${theme}. Change`);
       button.title = `Theme: ${theme}`;
       button.querySelector("use")?.setAttribute("href", `#i-theme-${theme}`);
