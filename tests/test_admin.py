@@ -103,7 +103,7 @@ async def test_revoking_the_token_a_session_came_from_ends_the_session(server):
         b"[]",
         b"{}",
         b'{"token": "a", "jti": "b"}',
-        b'{"token": "rubbish"}',
+        b'{"jti": "a", "subject": null}',
         b'{"jti": ""}',
         b'{"jti": 5}',
         b'{"subject": "' + b"x" * 129 + b'"}',
@@ -118,6 +118,14 @@ async def test_a_revocation_that_is_none_is_400_and_revokes_nothing(server, body
     assert (reply.status, reply.json["code"]) == (400, "invalid_request")
     reply = await server.ask_as(admin(server), "/api/admin/revocations")
     assert reply.json == {"revocations": []}
+
+
+async def test_a_token_that_is_none_of_ours_cannot_be_revoked(server):
+    reply = await server.ask_as(
+        admin(server), "/api/admin/revocations", method="POST", body=b'{"token": "rubbish"}'
+    )
+    assert reply.status == 404
+    assert "no token of ours" in reply.json["error"]
 
 
 async def test_refusals_are_found_by_the_ref_the_peer_was_told(server):

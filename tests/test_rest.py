@@ -234,7 +234,7 @@ async def test_renewing_a_session_extends_its_open_streams(server):
 
 async def test_only_a_session_is_renewed(server):
     reply = await server.ask_as(server.token(), "/api/session/renew", method="POST")
-    assert reply.status == 400
+    assert (reply.status, reply.json["code"]) == (403, "forbidden")
     reply = await server.ask("/api/session/renew", {"Cookie": server.session()})
     assert (reply.status, reply.header("Allow")) == (405, "POST, OPTIONS")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from contextlib import suppress
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from tornado.web import HTTPError
 
+from amiga_ws.auth.revocations import Revocation
 from amiga_ws.auth.tokens import MAX_SUBJECT_CHARS, TokenError
 from amiga_ws.client import Client
-from amiga_ws.handlers.parameters import flag
+from amiga_ws.handlers.operations import answers
+from amiga_ws.handlers.parameters import read
+from amiga_ws.handlers.refusals import Problem, Refusal
 from amiga_ws.handlers.rest import Api
 from amiga_ws.wire import Close
 
@@ -34,13 +39,48 @@ class Connection(msgspec.Struct, frozen=True):
     parked: bool
 
 
-class RevocationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Exactly one of `token`, `jti` and `subject`; `issued_before` (epoch; default now) goes with `subject`."""
+class ConnectionList(msgspec.Struct, frozen=True):
+    connections: list[Connection]
 
-    token: str | None = None
-    jti: str | None = None
-    subject: str | None = None
-    issued_before: float | None = None
+
+class RevocationList(msgspec.Struct, frozen=True):
+    revocations: list[Revocation]
+
+
+class RefusalList(msgspec.Struct, frozen=True):
+    refusals: list[Refusal]
+
+
+class DisconnectQuery(msgspec.Struct, frozen=True):
+    """`revoke`: take the credential back too."""
+
+    revoke: bool = False
+
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_SUBJECT_CHARS)]
+
+
+class RevokeToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token that is at hand."""
+
+    token: str
+
+
+class RevokeId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token by its id."""
+
+    jti: Name
+
+
+class RevokeSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that was issued to `subject` before `issued_before` (epoch; default: now)."""
+
+    subject: Name
+    issued_before: float | UnsetType = UNSET
+
+
+RevocationRequest = RevokeToken | RevokeId | RevokeSubject
+REVOCATIONS: tuple[type[RevocationRequest], ...] = (RevokeToken, RevokeId, RevokeSubject)
 
 
 class AdminApi(Api):
@@ -50,19 +90,21 @@ class AdminApi(Api):
 class Connections(AdminApi):
     """`GET /api/admin/connections`: who is connected."""
 
+    @answers(ConnectionList)
     def get(self) -> None:
-        self.reply({"connections": [_shown(client) for client in self.services.hub.clients.values()]})
+        self.reply(ConnectionList([_shown(client) for client in self.services.hub.clients.values()]))
 
 
 class OneConnection(AdminApi):
     """`DELETE /api/admin/connections/{client_id}?revoke=1`: disconnect, and take the credential back too."""
 
+    @answers(None, status=204, query=DisconnectQuery, also={404: Problem})
     def delete(self, client_id: str) -> None:
         hub, gate = self.services.hub, self.services.gate
         client = hub.clients.get(client_id)
         if client is None:
             raise HTTPError(404, "there is no such connection (any more)")
-        if flag(self, "revoke"):
+        if read(self, DisconnectQuery).revoke:
             gate.revoke(client.identity)
             hub.close_unwelcome(gate.still_good)
         else:
@@ -74,48 +116,50 @@ class OneConnection(AdminApi):
 class Revocations(AdminApi):
     """`/api/admin/revocations`: what has been revoked (GET), revoke (POST, a RevocationRequest as JSON)."""
 
+    @answers(RevocationList)
     def get(self) -> None:
-        self.reply({"revocations": self.services.gate.revocations.all(self.services.clock.wall())})
+        self._list()
 
+    @answers(RevocationList, status=201, body=REVOCATIONS, also={404: Problem})
     def post(self) -> None:
-        try:
-            request = msgspec.json.decode(self.request.body, type=RevocationRequest)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise HTTPError(
-                400, f"expected one of token, jti and subject as JSON: {str(error)[:120]}"
-            ) from error
-        self._revoke(request)
+        self._revoke(_request(self.request.body))
         self.services.hub.close_unwelcome(self.services.gate.still_good)
         self.set_status(201)
-        self.reply({"revocations": self.services.gate.revocations.all(self.services.clock.wall())})
+        self._list()
+
+    def _list(self) -> None:
+        self.reply(RevocationList(self.services.gate.revocations.all(self.services.clock.wall())))
 
     def _revoke(self, request: RevocationRequest) -> None:
         gate = self.services.gate
         match request:
-            case RevocationRequest(token=str(token), jti=None, subject=None, issued_before=None):
+            case RevokeToken(token):
                 try:
                     gate.revoke_token(token)
                 except TokenError as error:
-                    raise HTTPError(400, f"this is no token of ours: {error.reason}") from error
-            case RevocationRequest(token=None, jti=str(jti), subject=None, issued_before=None) if _fits(jti):
+                    raise HTTPError(404, f"this is no token of ours: {error.reason}") from error
+            case RevokeId(jti):
                 gate.revoke_jti(jti)
-            case RevocationRequest(token=None, jti=None, subject=str(subject)) if _fits(subject):
-                gate.revoke_subject(subject, request.issued_before)
-            case _:
-                raise HTTPError(
-                    400, "expected exactly one of token, jti and subject (with issued_before, or not)"
-                )
+            case RevokeSubject(subject, before):
+                gate.revoke_subject(subject, None if before is UNSET else before)
 
 
-def _fits(text: str) -> bool:
-    return 0 < len(text) <= MAX_SUBJECT_CHARS
+def _request(body: bytes) -> RevocationRequest:
+    """msgspec knows no union of structs that are told apart by their fields. Raises HTTPError."""
+    for kind in REVOCATIONS:
+        with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return msgspec.json.decode(body, type=kind)
+    raise HTTPError(
+        400, "expected exactly one of token, jti and subject (that with issued_before, or not) as JSON"
+    )
 
 
 class Refusals(AdminApi):
     """`GET /api/admin/refusals`: the last 200 refusals with their reasons, by `ref`."""
 
+    @answers(RefusalList)
     def get(self) -> None:
-        self.reply({"refusals": self.services.refusals.newest()})
+        self.reply(RefusalList(self.services.refusals.newest()))
 
 
 def _shown(client: Client) -> Connection:

@@ -34,6 +34,7 @@ from amiga_ws.handlers.credentials import (
 )
 from amiga_ws.handlers.peer import Network, Peer, peer_of
 from amiga_ws.handlers.refusals import (
+    Problem,
     Refusal,
     RefusalBook,
     RefusedError,
@@ -45,9 +46,11 @@ from amiga_ws.handlers.refusals import (
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.ratelimit import BucketTable
+from amiga_ws.wire import ErrorCode, encode
 
 logger = logging.getLogger(__name__)
 
+JSON_TYPE = "application/json; charset=UTF-8"
 HSTS = "max-age=31536000"
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
@@ -325,7 +328,12 @@ class Guarded(RequestHandler):
 
     def finish_refusal(self, refusal: RefusedError, ref: str) -> None:
         """The body of a refusal; status and headers have been set."""
-        self.finish({"error": refusal.text, "code": refusal.code, "ref": ref})
+        self.finish_problem(Problem(refusal.text, refusal.code, ref))
+
+    def finish_problem(self, problem: Problem) -> None:
+        """End with an error as JSON."""
+        self.set_header("Content-Type", JSON_TYPE)
+        self.finish(encode(problem))
 
     @property
     def allowed_methods(self) -> str:
@@ -342,7 +350,8 @@ class Guarded(RequestHandler):
         if isinstance(error, RefusedError):
             self._refuse(error)
             return
-        ref, text, code = secrets.token_hex(4), self._reason, "internal"
+        ref, text = secrets.token_hex(4), self._reason
+        code: ErrorCode = "internal"
         if isinstance(error, HTTPError) and status_code < 500:  # noqa: PLR2004
             text, code = (error.get_message() or text)[:200], "invalid_request"
         else:
@@ -350,7 +359,7 @@ class Guarded(RequestHandler):
             logger.error("error %d %s %s ref=%s", status_code, self.request.method, path, ref)
         if status_code == 405:  # noqa: PLR2004
             self.set_header("Allow", self.allowed_methods)
-        self.finish({"error": text, "code": code, "ref": ref})
+        self.finish_problem(Problem(text, code, ref))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """A traceback for a bug only, and never the query (Tornado's own would print it)."""

@@ -8,14 +8,25 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import msgspec
 from tornado.web import HTTPError
 
 from amiga_ws.handlers.compression import LEVEL, finish_compressed
+from amiga_ws.handlers.guard import JSON_TYPE
+from amiga_ws.handlers.operations import JSON, answers
 from amiga_ws.handlers.parameters import read
-from amiga_ws.handlers.refusals import unavailable
-from amiga_ws.handlers.rest import JSON_TYPE, Api
+from amiga_ws.handlers.refusals import Problem, unavailable
+from amiga_ws.handlers.rest import Api
 from amiga_ws.handlers.tables import csv_table
-from amiga_ws.questions import SessionQuery, TaskExport, TaskQuery
+from amiga_ws.questions import (
+    SessionDetail,
+    SessionPage,
+    SessionQuery,
+    TaskDetail,
+    TaskExport,
+    TaskPage,
+    TaskQuery,
+)
 from amiga_ws.snapshot import Task
 from amiga_ws.wire import encode
 
@@ -42,6 +53,15 @@ COLUMNS = (
 _TIMES = frozenset({"created_at", "updated_at", "ended_at"})
 
 
+class Export(msgspec.Struct, frozen=True):
+    """The file as JSON."""
+
+    exported_at: float
+    currency: str
+    filter: TaskExport
+    tasks: list[Task]
+
+
 class Lists(Api):
     """What needs the collector's thread."""
 
@@ -56,6 +76,7 @@ class Lists(Api):
 class Tasks(Lists):
     """`GET /api/tasks`: AMIGA's tasks, page by page."""
 
+    @answers(TaskPage, query=TaskQuery, also={503: Problem})
     async def get(self) -> None:
         self.reply(await self.answer(self.services.facts.find_tasks(read(self, TaskQuery))))
 
@@ -63,6 +84,7 @@ class Tasks(Lists):
 class OneTask(Lists):
     """`GET /api/tasks/{id}`: a task with its calls, log and texts."""
 
+    @answers(TaskDetail, also={404: Problem, 503: Problem})
     async def get(self, task_id: str) -> None:
         found = None
         if len(task_id) <= MAX_ID:
@@ -75,6 +97,7 @@ class OneTask(Lists):
 class Sessions(Lists):
     """`GET /api/sessions`: sessions of the last eight days, page by page."""
 
+    @answers(SessionPage, query=SessionQuery, also={503: Problem})
     async def get(self) -> None:
         self.reply(await self.answer(self.services.facts.find_sessions(read(self, SessionQuery))))
 
@@ -82,6 +105,7 @@ class Sessions(Lists):
 class OneSession(Lists):
     """`GET /api/sessions/{id}`: a session with its calls."""
 
+    @answers(SessionDetail, also={404: Problem, 503: Problem})
     async def get(self, session_id: str) -> None:
         found = None
         if len(session_id) <= MAX_ID:
@@ -94,6 +118,7 @@ class OneSession(Lists):
 class ExportTasks(Lists):
     """`GET /api/export/tasks?format=`: every task that matches, at most 10,000, as a file."""
 
+    @answers(Export, query=TaskExport, also={503: Problem}, media=(JSON, "text/csv"))
     async def get(self) -> None:
         wanted = read(self, TaskExport)
         tasks = await self.answer(self.services.facts.all_tasks(wanted))
@@ -109,9 +134,7 @@ class ExportTasks(Lists):
 def _packed(tasks: list[Task], wanted: TaskExport, currency: str, now: datetime) -> tuple[bytes, bytes]:
     """10,000 tasks are 4 MB: not on the loop."""
     if wanted.format == "json":
-        body = encode(
-            {"exported_at": now.timestamp(), "currency": currency, "filter": wanted, "tasks": tasks}
-        )
+        body = encode(Export(now.timestamp(), currency, wanted, tasks))
     else:
         rows = ([*(_cell(task, name) for name in COLUMNS), currency] for task in tasks)
         body = csv_table((*COLUMNS, "currency"), rows)

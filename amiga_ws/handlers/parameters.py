@@ -1,4 +1,8 @@
-"""Query parameters: a wrong type is 400 and names the parameter; ranges are clamped by who uses them."""
+"""Query parameters: a wrong type is 400 and names the parameter; a number outside its range is clamped.
+
+What a route may be asked stands in a struct whose fields are the parameters; `read` reads a request by it,
+openapi.py describes the route by it.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +69,11 @@ def _value(handler: RequestHandler, field: inspect.Field) -> Any:
             raise HTTPError(400, f"{name} is a whole number")
         return min(max(int(value), kind.ge or 0), kind.le or 0)
     if isinstance(kind, inspect.VarTupleType):
-        return tuple(filter(None, text(handler, name).split(",")))
+        return tuple(filter(None, text(handler, name, kind.max_length or MOST_CHARS).split(",")))
+    if isinstance(kind, inspect.BoolType):
+        return flag(handler, name)
     if isinstance(kind, inspect.LiteralType):
-        word = text(handler, name) or field.default
+        word = handler.get_query_argument(name, field.default)
         if word not in kind.values:
             raise HTTPError(400, f"{name} is one of {', '.join(str(one) for one in kind.values if one)}")
         return word

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from amiga_ws.log import without_tokens
+from amiga_ws.wire import ErrorCode
 
 MAX_KEPT = 200
 MAX_TEXT = 200
@@ -23,7 +24,7 @@ class RefusedError(Exception):
     def __init__(
         self,
         status: int,
-        code: str,
+        code: ErrorCode,
         text: str,
         reason: str,
         *,
@@ -57,6 +58,14 @@ def unauthorized(text: str, reason: str, error: str = "") -> RefusedError:
     parameter = f', error="{error}"' if error else ""
     headers = {"WWW-Authenticate": f'Bearer realm="amiga_ws"{parameter}'}
     return RefusedError(401, "unauthorized", text, reason, headers=headers)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What whoever is refused is told: words for a person, one for a program, and what to ask the owner with."""
+
+    error: str
+    code: ErrorCode
+    ref: str
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from tornado.web import HTTPError
+from msgspec import Meta
 
 from amiga_ws.auth.tokens import Identity, TokenError, TokenRefusedError, TokenType
 from amiga_ws.handlers.compression import finish_compressed
-from amiga_ws.handlers.guard import Guarded
-from amiga_ws.handlers.parameters import flag, read
-from amiga_ws.handlers.refusals import unauthorized
+from amiga_ws.handlers.guard import JSON_TYPE, Guarded
+from amiga_ws.handlers.operations import answers
+from amiga_ws.handlers.parameters import read
+from amiga_ws.handlers.refusals import RefusedError, unauthorized
 from amiga_ws.hub import PARK_S
 from amiga_ws.questions import SystemPart, TasksPart, ToolsPart, WindowQuery
 from amiga_ws.snapshot import Snapshot, Source
 from amiga_ws.wire import encode
 
-JSON_TYPE = "application/json; charset=UTF-8"
+
+class SignOutQuery(msgspec.Struct, frozen=True):
+    everywhere: Annotated[bool, Meta(description="end all that the subject has, not this session alone")] = (
+        False
+    )
+
+
+class SessionInfo(msgspec.Struct, frozen=True):
+    """Who one is, and for how long (seconds)."""
+
+    subject: str
+    scopes: list[str]
+    expires_in: float
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    ready: bool
 
 
 class Api(Guarded):
@@ -30,8 +51,12 @@ class Api(Guarded):
 
     def reply(self, body: Any) -> None:
         """Finish with `body` (a struct or plain data) as JSON."""
+        self.reply_encoded(encode(body))
+
+    def reply_encoded(self, body: bytes, zipped: bytes | None = None) -> None:
+        """Finish with JSON that has been encoded; `zipped` as in `finish_compressed`."""
         self.set_header("Content-Type", JSON_TYPE)
-        finish_compressed(self, encode(body))
+        finish_compressed(self, body, zipped)
 
     async def snapshot(self) -> Snapshot:
         """The snapshot of the window that the parameter `hours` names, stamped now."""
@@ -43,6 +68,7 @@ class Api(Guarded):
 class Overview(Api):
     """`GET /api/metrics/overview?hours=`: the snapshot, once."""
 
+    @answers(Snapshot, query=WindowQuery)
     async def get(self) -> None:
         self.reply(await self.snapshot())
 
@@ -50,6 +76,7 @@ class Overview(Api):
 class ToolsOnce(Api):
     """`GET /api/metrics/tools?hours=`: tool calls of the window."""
 
+    @answers(ToolsPart, query=WindowQuery)
     async def get(self) -> None:
         found = await self.snapshot()
         source = found.sources.get("amiga", Source())
@@ -61,6 +88,7 @@ class ToolsOnce(Api):
 class TasksOnce(Api):
     """`GET /api/metrics/tasks?hours=`: tasks counted, and errors by class, of the window."""
 
+    @answers(TasksPart, query=WindowQuery)
     async def get(self) -> None:
         found = await self.snapshot()
         source = found.sources.get("amiga", Source())
@@ -77,6 +105,7 @@ class TasksOnce(Api):
 class SystemOnce(Api):
     """`GET /api/metrics/system`: the host now."""
 
+    @answers(SystemPart, query=WindowQuery)
     async def get(self) -> None:
         found = await self.snapshot()
         source = found.sources.get("host", Source())
@@ -99,12 +128,9 @@ class SessionApi(Api):
             secure=self.secure,
         )
 
-    def _about(self, identity: Identity) -> dict[str, Any]:
-        return {
-            "subject": identity.subject,
-            "scopes": sorted(identity.scopes),
-            "expires_in": round(identity.expires_at - self.services.clock.wall(), 1),
-        }
+    def _about(self, identity: Identity) -> SessionInfo:
+        expires_in = round(identity.expires_at - self.services.clock.wall(), 1)
+        return SessionInfo(identity.subject, sorted(identity.scopes), expires_in)
 
 
 class Session(SessionApi):
@@ -120,10 +146,14 @@ class Session(SessionApi):
             self.signs_in = True
         super().prepare()
 
+    @answers(SessionInfo)
     def get(self) -> None:
+        """Who am I."""
         self.reply(self._about(self.identity))
 
+    @answers(SessionInfo, status=201)
     def post(self) -> None:
+        """Sign in: the cookie of a new session comes with the answer."""
         try:
             token, session = self.services.gate.sign_in(self.identity)
         except TokenError as error:
@@ -134,10 +164,11 @@ class Session(SessionApi):
         self.set_status(201)
         self.reply(self._about(session))
 
+    @answers(None, status=204, query=SignOutQuery)
     def delete(self) -> None:
         """Sign out: the session and its streams end; with `everywhere=1` all that the subject has."""
         gate, identity = self.services.gate, self.identity
-        if flag(self, "everywhere"):
+        if read(self, SignOutQuery).everywhere:
             gate.revoke_subject(identity.subject)
         else:
             gate.revoke(identity)
@@ -153,9 +184,11 @@ class SessionRenewal(SessionApi):
 
     late_s: ClassVar[float] = PARK_S  # its streams are parked so long
 
+    @answers(SessionInfo)
     async def post(self) -> None:
         if self.identity.typ != "session":
-            raise HTTPError(400, "only a session is renewed here; make a new token with scripts/mktoken.py")
+            text = "only a session is renewed here; make a new token with scripts/mktoken.py"
+            raise RefusedError(403, "forbidden", text, "not a session")
         hub, gate = self.services.hub, self.services.gate
         try:
             token, session = gate.renew(self.identity)
@@ -176,8 +209,9 @@ class Health(Api):
     public: ClassVar[bool] = True
     rate_limited: ClassVar[bool] = False
 
+    @answers(Liveness)
     def get(self) -> None:
-        self.reply({"status": "ok"})
+        self.reply(Liveness())
 
 
 class Ready(Api):
@@ -186,7 +220,8 @@ class Ready(Api):
     public: ClassVar[bool] = True
     rate_limited: ClassVar[bool] = False
 
+    @answers(Readiness, also={503: Readiness})
     def get(self) -> None:
         ready = self.services.ready()
         self.set_status(200 if ready else 503)
-        self.reply({"ready": ready})
+        self.reply(Readiness(ready))

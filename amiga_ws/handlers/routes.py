@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from tornado.web import Application
 
-from amiga_ws.handlers import admin, history, lists, pages, rest
-from amiga_ws.handlers.guard import Services, Unknown, log_request
+from amiga_ws.handlers import admin, history, lists, openapi, pages, rest
+from amiga_ws.handlers.guard import Guarded, Services, Unknown, log_request
+from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.pacing import PacedApplication
+from amiga_ws.handlers.rest import Api
 from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
+
+
+class Document(Api):
+    """`GET /openapi.json`: this interface, for machines."""
+
+    @answers(dict[str, Any])
+    def get(self) -> None:
+        self.reply_encoded(_document())
+
+
+# What is given to a handler beside the services; groups in a pattern are named.
+ROUTES: list[tuple[str, type[Guarded], dict[str, str]]] = [
+    (r"/", pages.Page, {"template": "dashboard.html"}),
+    (r"/login", pages.LoginPage, {"template": "login.html"}),
+    (r"/websocket-test", pages.Page, {"template": "websocket_dashboard.html"}),
+    (r"/admin", pages.AdminPage, {"template": "admin.html"}),
+    (r"/static/(.*)", pages.Static, {}),
+    (r"/favicon\.ico", pages.Favicon, {}),
+    (r"/health", rest.Health, {}),
+    (r"/ready", rest.Ready, {}),
+    (r"/ws", MetricsSocket, {}),
+    (r"/api/stream/metrics", MetricsEvents, {}),
+    (r"/api/metrics/overview", rest.Overview, {}),
+    (r"/api/metrics/timeseries", history.Timeseries, {}),
+    (r"/api/metrics/tools", rest.ToolsOnce, {}),
+    (r"/api/metrics/tasks", rest.TasksOnce, {}),
+    (r"/api/metrics/system", rest.SystemOnce, {}),
+    (r"/api/tasks", lists.Tasks, {}),
+    (r"/api/tasks/(?P<task_id>[^/]+)", lists.OneTask, {}),
+    (r"/api/sessions", lists.Sessions, {}),
+    (r"/api/sessions/(?P<session_id>[^/]+)", lists.OneSession, {}),
+    (r"/api/export/tasks", lists.ExportTasks, {}),
+    (r"/api/session", rest.Session, {}),
+    (r"/api/session/renew", rest.SessionRenewal, {}),
+    (r"/api/admin/connections", admin.Connections, {}),
+    (r"/api/admin/connections/(?P<client_id>[0-9a-f]{16})", admin.OneConnection, {}),
+    (r"/api/admin/revocations", admin.Revocations, {}),
+    (r"/api/admin/refusals", admin.Refusals, {}),
+    (r"/openapi\.json", Document, {}),
+]
+
+
+@cache
+def _document() -> bytes:
+    return openapi.document((path, handler) for path, handler, _ in ROUTES)
 
 
 def application(services: Services) -> Application:
     """The routes, with what their handlers work with as the third element."""
     given = {"services": services}
-
-    def page(name: str) -> dict[str, object]:
-        return {"services": services, "template": name}
-
     return PacedApplication(
-        [
-            (r"/", pages.Page, page("dashboard.html")),
-            (r"/login", pages.LoginPage, page("login.html")),
-            (r"/websocket-test", pages.Page, page("websocket_dashboard.html")),
-            (r"/admin", pages.AdminPage, page("admin.html")),
-            (r"/static/(.*)", pages.Static, given),
-            (r"/favicon\.ico", pages.Favicon, given),
-            (r"/health", rest.Health, given),
-            (r"/ready", rest.Ready, given),
-            (r"/ws", MetricsSocket, given),
-            (r"/api/stream/metrics", MetricsEvents, given),
-            (r"/api/metrics/overview", rest.Overview, given),
-            (r"/api/metrics/timeseries", history.Timeseries, given),
-            (r"/api/metrics/tools", rest.ToolsOnce, given),
-            (r"/api/metrics/tasks", rest.TasksOnce, given),
-            (r"/api/metrics/system", rest.SystemOnce, given),
-            (r"/api/tasks", lists.Tasks, given),
-            (r"/api/tasks/([^/]+)", lists.OneTask, given),
-            (r"/api/sessions", lists.Sessions, given),
-            (r"/api/sessions/([^/]+)", lists.OneSession, given),
-            (r"/api/export/tasks", lists.ExportTasks, given),
-            (r"/api/session", rest.Session, given),
-            (r"/api/session/renew", rest.SessionRenewal, given),
-            (r"/api/admin/connections", admin.Connections, given),
-            (r"/api/admin/connections/([0-9a-f]{16})", admin.OneConnection, given),
-            (r"/api/admin/revocations", admin.Revocations, given),
-            (r"/api/admin/refusals", admin.Refusals, given),
-        ],
+        [(path, handler, given | more) for path, handler, more in ROUTES],
         default_handler_class=Unknown,
         default_handler_args=given,
         log_function=log_request,

@@ -10,7 +10,6 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from amiga_ws.history.database import BROKEN, FULL, MIB, Database, NewerError, move_aside, primary_code
 from amiga_ws.history.points import (
@@ -18,8 +17,10 @@ from amiga_ws.history.points import (
     HOUR_S,
     MEMORY,
     MINUTES,
+    Answer,
     Column,
     Grid,
+    Points,
     Tallies,
     Tally,
     column,
@@ -123,7 +124,7 @@ class Keeper:
             for key in [key for key in self._pending if key[0] <= newest - HOUR_S]:
                 del self._pending[key]
 
-    def read(self, names: list[str], hours: int, now: float) -> dict[str, Any]:
+    def read(self, names: list[str], hours: int, now: float) -> Answer:
         """The answer to `GET /api/metrics/timeseries`, but for the spans. Names must be known ones.
 
         Raises:
@@ -135,7 +136,7 @@ class Keeper:
             self._failed(error)
             raise HistoryError from error
 
-    def _answer(self, names: list[str], hours: int, now: float) -> dict[str, Any]:
+    def _answer(self, names: list[str], hours: int, now: float) -> Answer:
         sampled = [name for name in names if not SERIES[name].by_minute]
         counted = [name for name in names if SERIES[name].by_minute]
         grid = Grid.over(hours, step_of(hours), now)
@@ -259,5 +260,5 @@ def _told(error: sqlite3.Error | OSError | NewerError) -> tuple[str, str]:
     return " ".join(str(error).split())[:200], kept
 
 
-def _plain(found: Column) -> dict[str, Any]:
+def _plain(found: Column) -> Points:
     return {"t": found.t, "min": found.min, "max": found.max, "avg": found.avg, "step": found.step}

@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NotRequired, TypedDict
+
+from amiga_ws.questions import TaskSpan
 
 MAX_POINTS = 300
 HOURS_RANGE = (1, 9600)
@@ -113,6 +116,32 @@ class Column:
     min: list[float | None] = field(default_factory=list)
     max: list[float | None] = field(default_factory=list)
     avg: list[float | None] = field(default_factory=list)
+
+
+class Points(TypedDict):
+    """A Column as it is sent."""
+
+    t: list[int]
+    min: list[float | None]
+    max: list[float | None]
+    avg: list[float | None]
+    step: int
+
+
+Answer = TypedDict(
+    "Answer",
+    {
+        "hours": int,
+        "from": int,
+        "to": int,
+        "step": int,
+        "unit": dict[str, str],
+        "series": dict[str, Points],
+        "gaps": list[list[int]],
+        "spans": NotRequired[list[TaskSpan]],
+    },
+)
+Answer.__doc__ = "What was: docs/protocol.md explains each field."
 
 
 def column(grid: Grid, tallies: Tallies, series: int) -> Column:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from amiga_ws.history.keeper import HistoryError, Keeper, Minutes
+from amiga_ws.history.points import Answer
 from amiga_ws.snapshot import Source
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class History:
         """Whole minutes; whether they were written. Raises BusyError."""
         return self._submit(lambda: self._keeper.put_minutes(self._wall(), minutes))
 
-    def read(self, names: list[str], hours: int) -> Future[dict[str, Any]]:
+    def read(self, names: list[str], hours: int) -> Future[Answer]:
         """See Keeper.read; the future raises HistoryError. Raises BusyError."""
         return self._submit(lambda: self._keeper.read(names, hours, self._wall()))
 
