@@ -71,7 +71,7 @@ HTTP_LIMITS = {
     "body_timeout": 10.0,
     "max_body_size": 64 * 1024,
     "max_header_size": 16 * 1024,
-    "max_buffer_size": 1024 * 1024,
+    "max_buffer_size": 1024 * 1024 + 128 * 1024,  # the largest message, and what is read along with it
 }
 # What a reload takes in: the rest stands in open connections and running collectors.
 RELOADED = (

@@ -17,18 +17,18 @@ class TokenBucket:
         self._tokens = burst  # as of _at
         self._at = now
 
-    def take(self, now: float) -> float:
-        """Take one token; 0.0 when it was there, else the seconds until there is one (nothing is taken)."""
-        if wait_s := self.wait_s(now):
+    def take(self, now: float, tokens: float = 1.0) -> float:
+        """Take tokens; 0.0 when they were there, else the seconds until they are (nothing is taken)."""
+        if wait_s := self.wait_s(now, tokens):
             return wait_s
-        self._tokens -= 1
+        self._tokens -= tokens
         return 0.0
 
-    def wait_s(self, now: float) -> float:
-        """Seconds until there is a token; 0.0 when there is one."""
+    def wait_s(self, now: float, tokens: float = 1.0) -> float:
+        """Seconds until there are so many tokens; 0.0 when there are."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
+        return 0.0 if self._tokens >= tokens else (tokens - self._tokens) / self._rate
 
 
 class Strikes:

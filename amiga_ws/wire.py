@@ -39,8 +39,12 @@ ErrorCode = Literal[
 
 
 class Close(IntEnum):
-    """Close codes of live connections: 4000-4499 come back, 4500-4999 stop."""
+    """Close codes of live connections: 4000-4499 come back, 4500-4999 stop; RFC 6455's (7.4.1) keep their meaning."""
 
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    INVALID_DATA = 1007
+    TOO_BIG = 1009
     SHUTTING_DOWN = 4001
     SLOW_CONSUMER = 4002
     TOKEN_EXPIRED = 4003
@@ -57,7 +61,7 @@ class Close(IntEnum):
     @property
     def reconnect(self) -> bool:
         """Whether the client should come back by itself."""
-        return self < Close.NO_CREDENTIAL
+        return Close.SHUTTING_DOWN <= self < Close.NO_CREDENTIAL
 
 
 # -- client → server -----------------------------------------------------------------------------

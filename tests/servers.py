@@ -318,13 +318,13 @@ class RawWebSocket:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def open(cls, server, headers=None, protocols=(), host=None):
+    async def open(cls, server, headers=None, protocols=(), host=None, path="/ws"):
         headers = {"Authorization": f"Bearer {server.token()}"} if headers is None else headers
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
             request_bytes(
                 "GET",
-                "/ws",
+                path,
                 host or f"127.0.0.1:{server.port}",
                 [*handshake(protocols), *pairs(headers)],
                 close=False,
@@ -352,8 +352,8 @@ class RawWebSocket:
             return None
 
     async def next(self, within_s=WITHIN_S):
-        """The next message as {"event", "data", "id"?}; pings are passed over."""
-        while (found := await self.frame(within_s)) is not None and found[0] == 0x9:
+        """The next message as {"event", "data", "id"?}; pings and pongs are passed over."""
+        while (found := await self.frame(within_s)) is not None and found[0] in (0x9, 0xA):
             pass
         assert found is not None, "the socket ended"
         opcode, payload = found
@@ -381,20 +381,35 @@ class RawWebSocket:
 
     async def send(self, opcode, payload, *, final=True):
         """Send one masked frame."""
-        mask, size = os.urandom(4), len(payload)
-        head = bytes([(0x80 if final else 0) | opcode])
-        if size < 126:
-            head += bytes([0x80 | size])
-        elif size < 1 << 16:
-            head += b"\xfe" + size.to_bytes(2, "big")
-        else:
-            head += b"\xff" + size.to_bytes(8, "big")
-        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
-        self.writer.write(head + mask + masked)
+        await self.send_raw(masked_frame((0x80 if final else 0) | opcode, payload))
+
+    async def send_raw(self, data):
+        """Send bytes as they are."""
+        self.writer.write(data)
         await self.writer.drain()
+
+    async def ended(self):
+        """Whether nothing more comes: the server has closed the socket."""
+        try:
+            return await asyncio.wait_for(self.reader.read(1), WITHIN_S) == b""
+        except ConnectionError:
+            return True
 
     def close(self):
         self.writer.close()
+
+
+def masked_frame(first, payload=b"", mask=b"\x0f\xf0\x55\xaa"):
+    """A client's frame; `first` is FIN, reserved bits and opcode."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 1 << 16:
+        head = bytes([first, 0xFE]) + size.to_bytes(2, "big")
+    else:
+        head = bytes([first, 0xFF]) + size.to_bytes(8, "big")
+    whole = (mask * (size // 4 + 1))[:size]
+    return head + mask + bytes(a ^ b for a, b in zip(payload, whole, strict=True))
 
 
 def handshake(protocols=()):

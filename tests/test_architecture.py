@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tornado import http1connection, httpserver, httputil, iostream, util, web, websocket
 
 CHECKOUT = Path(__file__).parent.parent
 PACKAGE = CHECKOUT / "amiga_ws"
@@ -72,3 +73,61 @@ def test_no_comment_follows_a_value_in_setup_cfg():
     """mypy silently drops `strict = True ; why`."""
     lines = (CHECKOUT / "setup.cfg").read_text("utf-8").splitlines()
     assert [line for line in lines if " ;" in line or " #" in line.lstrip("#")] == []
+
+
+def test_private_names_of_tornado_are_in_one_module():
+    """They may change in any release; tests/test_frames.py notices it for those."""
+    trees = {name_of(file): ast.parse(file.read_text("utf-8")) for file in MODULES}
+    edge = {name: tree for name, tree in trees.items() if "tornado" in imported_by(tree)}
+    assert "amiga_ws/handlers/frames.py" in edge
+    found = {
+        f"{name}:{node.lineno} {ast.unparse(node)}"
+        for name, tree in edge.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in TORNADOS_PRIVATE - defined_by(tree))
+        or (isinstance(node, ast.alias) and node.name in TORNADOS_PRIVATE)
+    }
+    assert {line for line in found if not line.startswith("amiga_ws/handlers/frames.py:")} == set()
+    assert found
+
+
+def imported_by(tree):
+    """The first names of the modules a module imports."""
+    nodes = list(ast.walk(tree))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {
+        name.partition(".")[0]
+        for name in plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    }
+
+
+def defined_by(tree):
+    """Attributes a module sets, and functions and fields it defines."""
+    nodes = list(ast.walk(tree))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return (
+        {node.name for node in nodes if isinstance(node, functions)}
+        | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        | {
+            node.target.id
+            for node in nodes
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+    )
+
+
+def private_names_of_tornado():
+    trees = [
+        ast.parse(Path(module.__file__).read_text("utf-8"))
+        for module in (httputil, http1connection, httpserver, iostream, util, web, websocket)
+    ]
+    return {
+        name
+        for tree in trees
+        for node in ast.walk(tree)
+        for name in [getattr(node, "attr", None) or getattr(node, "name", None)]
+        if isinstance(name, str) and name.startswith("_") and not name.startswith("__")
+    }
+
+
+TORNADOS_PRIVATE = private_names_of_tornado()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
-from servers import RawWebSocket, eventually, handshake
+from servers import RawWebSocket, eventually, handshake, masked_frame
 
 from amiga_ws.snapshot import Task
 
@@ -302,12 +303,70 @@ async def test_a_message_over_the_limit_is_1009_also_in_fragments(start):
     await eventually(lambda: not server.hub.connections_of())
 
 
-async def test_binary_is_1003(server):
+async def test_binary_is_1003_before_it_is_read(server):
     peer = await server.websocket()
-    await peer.send(0x2, b'{"event":"subscribe"}')
+    await peer.send_raw(b"\x82\xfe\x10\x00")  # 4096 bytes are to come
+    bye = (await peer.until("bye"))["data"]
+    assert (bye["code"], bye["reconnect"], bye["retry_ms"]) == (1003, False, None)
     assert (await peer.closed())[0] == 1003
-    await peer.send(0x8, (1003).to_bytes(2, "big"))
-    await eventually(lambda: not server.hub.connections_of())
+    assert await peer.ended()
+    assert not server.hub.connections_of()
+
+
+async def test_a_message_of_the_greatest_length_there_may_be_is_read(start):
+    server = await start("limits.message_bytes=1048576")
+    peer = await server.websocket()
+    await peer.send(0x1, b"x" * 1048576)
+    assert (await peer.until("error"))["data"]["code"] == "invalid_json"
+
+
+async def test_a_message_has_at_most_a_thousand_fragments(server):
+    peer = await server.websocket()
+    text = b'{"event":"unsubscribe"}'
+    fragments = [masked_frame(0x1, text), *[masked_frame(0x0)] * 998, masked_frame(0x80)]
+    await peer.send_raw(b"".join(fragments))
+    await peer.until("unsubscribed")
+    peer = await server.websocket()
+    await peer.send_raw(b"".join([fragments[0], *fragments[1:-1], *fragments[1:]]))
+    assert (await peer.until("bye"))["data"]["code"] == 1009
+    assert (await peer.closed())[0] == 1009
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        masked_frame(0x89, b"?") * 1100,
+        masked_frame(0x8A) * 1100,
+        (masked_frame(0x1, b"{}") + masked_frame(0x0) * 360 + masked_frame(0x80)) * 3,
+    ],
+    ids=["pings", "pongs", "empty fragments"],
+)
+@pytest.mark.parametrize("known", [True, False], ids=["known", "without credential"])
+async def test_a_flood_of_small_frames_is_4005(start, flood, known):
+    """All of them count: with these limits there is room for 1,015, and for five more each second."""
+    server = await start("limits.messages_burst=3", "limits.messages_per_second=1")
+    other = await opened(server)
+    peer = await server.websocket(None if known else {})
+    await peer.send_raw(flood)
+    if known or flood[0] != 0x1:  # without a credential the first message is the last
+        assert (await peer.until("bye"))["data"]["code"] == 4005
+        assert (await peer.closed())[0] == 4005
+    else:
+        assert (await peer.closed())[0] == 4501
+    assert await peer.ended()
+    await other.say("request_refresh")
+    await other.until("metrics_update")
+
+
+async def test_a_peer_that_goes_on_after_its_end_is_cut(server):
+    """It is given a second to take what it was told; what it sends meanwhile is thrown away unread."""
+    peer = await server.websocket()
+    client = next(iter(server.hub.clients.values()))
+    await peer.send_raw(masked_frame(0x3))
+    with suppress(ConnectionError):
+        for _ in range(64):  # four times what it takes in
+            await peer.send_raw(b"x" * 65536)
+    await eventually(client.transport.closed)
 
 
 # -- how it ends --------------------------------------------------------------------------------
@@ -346,6 +405,23 @@ async def test_a_ping_is_answered_with_its_payload(server):
     await peer.next()
     await peer.send(0x9, b"here?")
     assert await peer.frame() == (0xA, b"here?")
+
+
+async def test_who_was_owed_a_state_because_of_pongs_gets_it_when_they_have_left(start):
+    """Pongs are written by Tornado; nothing of ours waits."""
+    server = await start("limits.messages_per_second=100000", "limits.messages_burst=100000")
+    peer = await opened(server, update_interval=1)
+    peer.writer.transport.pause_reading()
+    (client,) = server.hub.clients.values()
+    while not client.transport.busy():
+        await peer.send_raw(masked_frame(0x89, b"x" * 125) * 100)
+        await asyncio.sleep(0)
+    assert client.transport.waiting is None
+    before, server.amiga.total = client.sent_seq, 8
+    await eventually(lambda: client.owed or client.sent_seq != before)
+    peer.writer.transport.resume_reading()
+    assert (await peer.until("metrics_update"))["data"]["overview"]["tasks"]["total"] == 8
+    assert not client.owed
 
 
 async def test_a_peer_that_sends_and_never_reads_is_cut_and_leaves_no_complaint(server):

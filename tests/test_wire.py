@@ -367,5 +367,5 @@ def test_close_reason_at_the_border(text):
 
 def test_codes_below_4500_come_back_and_others_stop():
     come_back = {code for code in Close if code.reconnect}
-    assert come_back == {code for code in Close if code < 4500}
-    assert {int(code) for code in Close} == {*range(4001, 4007), *range(4501, 4507)}
+    assert come_back == {code for code in Close if 4000 <= code < 4500}
+    assert {int(code) for code in Close} == {1002, 1003, 1007, 1009, *range(4001, 4007), *range(4501, 4507)}

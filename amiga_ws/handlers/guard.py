@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import responses
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ from amiga_ws.handlers.credentials import (
     find_credential,
     token_in_query,
 )
+from amiga_ws.handlers.frames import answered
 from amiga_ws.handlers.peer import Network, Peer, peer_of
 from amiga_ws.handlers.refusals import (
     Problem,
@@ -338,8 +340,11 @@ class Guarded(RequestHandler):
     @property
     def allowed_methods(self) -> str:
         """The methods this route has, for `Allow`."""
-        unimplemented = RequestHandler._unimplemented_method
-        names = [name for name in METHODS if getattr(type(self), name.lower()) is not unimplemented]
+        names = [
+            name
+            for name in METHODS
+            if getattr(type(self), name.lower()) is not getattr(RequestHandler, name.lower())
+        ]
         if "GET" not in names and "HEAD" in names:  # inherited: it answers as GET would
             names.remove("HEAD")
         return ", ".join([*names, "OPTIONS"])
@@ -350,7 +355,7 @@ class Guarded(RequestHandler):
         if isinstance(error, RefusedError):
             self._refuse(error)
             return
-        ref, text = secrets.token_hex(4), self._reason
+        ref, text = secrets.token_hex(4), responses.get(status_code, "error")
         code: ErrorCode = "internal"
         if isinstance(error, HTTPError) and status_code < 500:  # noqa: PLR2004
             text, code = (error.get_message() or text)[:200], "invalid_request"
@@ -376,7 +381,7 @@ class Unknown(Guarded):
 
     def prepare(self) -> None:
         super().prepare()
-        if not self._finished:
+        if not answered(self):
             raise HTTPError(404, "there is nothing here")
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from tornado.web import HTTPError
 
 from amiga_ws.handlers.connect import welcome
+from amiga_ws.handlers.frames import headers_set
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.parameters import flag, number
 from amiga_ws.handlers.refusals import RefusedError
@@ -68,7 +69,7 @@ class MetricsEvents(Guarded):
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("X-Accel-Buffering", "no")
         self.set_header("Connection", "close")
-        lines = [f"{name}: {value}" for name, value in self._headers.get_all()]
+        lines = [f"{name}: {value}" for name, value in headers_set(self).get_all()]
         retry = f"retry: {random.randint(*RETRY_RANGE_MS)}\n\n"  # noqa: S311 - spread, no secret
         return ("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]) + retry).encode("latin-1")
 

@@ -47,7 +47,12 @@ class StreamTransport:
         client. Only what the kernel refuses goes there.
         """
         if self.stream.writing():
-            return False
+            if (
+                self.waiting is None
+            ):  # a pong of Tornado's is in the way: try it, and be told when it has left
+                self.write(b"")
+            if self.stream.writing():
+                return False
         if self._send is None:
             self.write(data)
             return True
