@@ -234,14 +234,33 @@ async def test_stop_does_not_wait_for_a_collector_that_hangs(start):
     await server.start()
 
 
-async def test_a_stream_that_comes_while_it_stops_is_told_to_come_back(start):
-    """Over a connection that was open before: the listener is closed already."""
-    server = await start()
-    server._ready = False
+async def test_while_it_drains_streams_go_on_and_new_ones_are_told_to_come_back(start):
+    """The listener stays open so long: a load balancer asks /ready, and people's pages ask for the rest."""
+    server = await start("server.drain_s=60s")
+    token = server.token("owner")
+    stream = await server.events()
+    await stream.until(None)
+    stopping = asyncio.create_task(server.stop())
+    await eventually(lambda: not server.services.ready())
+    assert (await server.ask("/ready")).status == 503
+    assert (await server.ask_as(token, "/api/metrics/overview")).status == 200
     refused = await RawWebSocket.open(server)
-    assert refused.reply.status == 503
+    assert (refused.reply.status, refused.reply.json["code"]) == (503, "unavailable")
     assert int(refused.reply.header("Retry-After")) >= 1
-    server._ready = True
+    assert (await server.ask_as(token, "/api/stream/metrics")).status == 503
+    # A 503 would end a browser's EventSource for ever.
+    softly = await server.ask_as(token, "/api/stream/metrics", {"Accept": "text/event-stream"})
+    assert softly.status == 200
+    assert b"event: bye" in softly.body
+    assert f'"code":{int(Close.SHUTTING_DOWN)}'.encode() in softly.body
+    server.amiga.total = 8
+    assert (await stream.until(None)).data["overview"]["tasks"]["total"] == 8  # who is here is served on
+    server.hurry.set()
+    assert (await stream.until("bye")).data["code"] == Close.SHUTTING_DOWN
+    await stopping
+    with pytest.raises(ConnectionRefusedError):
+        await server.ask("/ready")
+    await server.start()
 
 
 def test_sigterm_says_bye_to_streams_and_exits_0_within_5_s(tmp_path):

@@ -135,16 +135,19 @@ async def test_a_foreign_page_may_not_even_knock(server, origin):
     assert (await server.websocket({"Origin": origin})).reply.status == 403
 
 
-async def test_the_first_bad_signatures_count_against_the_address(server):
+async def test_bad_signatures_slow_down_their_address_and_no_good_token(server):
     for _ in range(5):
         peer = await knocking(server)
         await peer.say("authenticate", {"token": "rubbish"})
         await dismissed(peer, 4502)
     peer = await knocking(server)
-    await peer.say("authenticate", {"token": server.token()})
+    await peer.say("authenticate", {"token": "rubbish"})
     bye = await peer.next()
     assert (bye["data"]["code"], bye["data"]["reconnect"]) == (4005, True)
     assert bye["data"]["retry_ms"] > 0
+    peer = await knocking(server)
+    await peer.say("authenticate", {"token": server.token()})
+    assert (await peer.next())["event"] == "connected"
 
 
 async def test_a_dropped_socket_is_forgotten(server):

@@ -309,16 +309,27 @@ async def test_a_sign_in_link_works_once_also_for_two_at_once(server):
     assert sorted(reply.status for reply in replies) == [201, 401, 401, 401]
 
 
-async def test_failed_sign_ins_throttle_their_address_and_no_cookie(server):
+async def test_failed_sign_ins_slow_down_bad_tokens_and_no_good_one(server):
+    """Behind one address there may be many people, and one program with a bad token."""
     page = await page_of(server, server.token())
     for _ in range(5):
         assert (await server.ask_as("rubbish", "/api/session", method="POST")).status == 401
-    throttled = await server.ask_as(server.token(), "/api/session", method="POST")
-    assert throttled.status == 429
-    assert int(throttled.header("Retry-After")) >= 1
+    for target in ("/api/session", "/api/metrics/overview", "/api/stream/metrics"):
+        throttled = await server.ask_as("rubbish", target, method="POST" if "session" in target else "GET")
+        assert (throttled.status, throttled.json["code"]) == (429, "rate_limited")
+        assert int(throttled.header("Retry-After")) >= 1
+    assert (await server.ask_as(server.token(), "/api/session", method="POST")).status == 201
+    assert (await server.ask_as(server.token(), "/api/metrics/overview")).status == 200
     assert (await server.ask("/api/session", page)).status == 200
     server.ahead_s = 13  # five a minute: one more after 12 s
-    assert (await server.ask_as(server.token(), "/api/session", method="POST")).status == 201
+    answers = [(await server.ask_as("rubbish", "/api/session", method="POST")).status for _ in range(2)]
+    assert answers == [401, 429]
+
+
+async def test_a_used_sign_in_link_counts_as_a_failed_sign_in(server):
+    link = server.token(typ="login", ttl_s=60)
+    answers = [(await server.ask_as(link, "/api/session", method="POST")).status for _ in range(7)]
+    assert answers == [201, *[401] * 5, 429]
 
 
 async def test_an_expired_token_is_no_failed_sign_in_except_where_one_signs_in(server):
@@ -326,10 +337,16 @@ async def test_an_expired_token_is_no_failed_sign_in_except_where_one_signs_in(s
     server.ahead_s = 61
     for _ in range(8):
         assert (await server.ask_as(token, "/api/metrics/overview")).status == 401
-    assert (await server.ask_as(server.token(), "/api/session")).status == 200
-    for _ in range(5):
-        assert (await server.ask_as(token, "/api/session", method="POST")).status == 401
-    assert (await server.ask_as(server.token(), "/api/session", method="POST")).status == 429
+    answers = [(await server.ask_as(token, "/api/session", method="POST")).status for _ in range(6)]
+    assert answers == [*[401] * 5, 429]
+    assert (await server.ask_as(token, "/api/metrics/overview")).status == 401
+
+
+async def test_a_cookie_of_a_key_that_was_replaced_is_401_however_often(server):
+    """An open page asks again and again: it must be told to sign in, not to wait."""
+    stale = {"Cookie": f"amiga_session_{server.port}={server.token()[:-4]}AAAA"}
+    assert {(await server.ask("/api/session", stale)).status for _ in range(8)} == {401}
+    assert (await server.ask_as("rubbish", "/api/session", method="POST")).status == 401
 
 
 async def test_a_file_that_cannot_be_read_is_told_once_and_followed_again(server, caplog):

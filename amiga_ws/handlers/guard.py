@@ -113,7 +113,7 @@ class Guarded(RequestHandler):
     cookie: ClassVar[bool] = True  # whether the session cookie counts
     late_credential: ClassVar[bool] = False  # whether one may still come in the first message
     late_s: ClassVar[float] = 0.0  # how long after its end a credential still counts
-    signs_in: bool = False  # whether this request is a sign-in: any failure then counts against the address
+    signs_in: bool = False  # whether this request is a sign-in: any failure then counts, not only a forgery
     rate_limited: ClassVar[bool] = True
 
     services: Services
@@ -285,20 +285,28 @@ class Guarded(RequestHandler):
     def _identify(self, credential: Credential | None) -> Identity:
         if credential is None:
             raise unauthorized("sign in, or send a token (scripts/mktoken.py makes one)", "none presented")
-        failures, now = self.services.sign_in_failures, self.services.clock.monotonic()
         explicit = credential.place != "cookie"
-        if explicit and (wait := failures.wait_s(self.address, now)):
-            raise temporary(429, "failed sign-ins", "too many failed sign-ins from your address", wait)
         types = self.explicit_types if explicit else ("session",)
         if self.page and explicit:
             types = ()
         try:
             return self.services.gate.verify(credential.token, types, late_s=self.late_s)
         except TokenError as error:
-            if error.forged or self.signs_in:
-                failures.take(self.address, now)
             text = "the token is not accepted: it may have expired; make a new one with scripts/mktoken.py"
-            raise unauthorized(text, error.reason, "invalid_token") from error
+            raise self.not_accepted(
+                error, text, counts=explicit and (error.forged or self.signs_in)
+            ) from error
+
+    def not_accepted(self, error: TokenError, text: str, *, counts: bool) -> RefusedError:
+        """401; 429 where the address has brought too many bad ones that count.
+
+        After the verdict, for a good token must pass wherever it comes from: a household or a company has one
+        address. What guesses cost us is bounded by the limits that come before, and 256 bits are not guessed.
+        """
+        failures, now = self.services.sign_in_failures, self.services.clock.monotonic()
+        if counts and (wait := failures.take(self.address, now)):
+            return temporary(429, "failed sign-ins", "too many failed sign-ins from your address", wait)
+        return unauthorized(text, error.reason, "invalid_token")
 
     def _check_pending(self) -> None:
         if self.services.pending[self.address] >= MAX_PENDING:

@@ -157,9 +157,8 @@ class Session(SessionApi):
         try:
             token, session = self.services.gate.sign_in(self.identity)
         except TokenError as error:
-            self.services.sign_in_failures.take(self.address, self.services.clock.monotonic())
             text = "this sign-in link has been used; make a new one (scripts/mktoken.py --login)"
-            raise unauthorized(text, error.reason, "invalid_token") from error
+            raise self.not_accepted(error, text, counts=True) from error
         self.keep(token, session)
         self.set_status(201)
         self.reply(self._about(session))

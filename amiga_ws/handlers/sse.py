@@ -79,7 +79,8 @@ class MetricsEvents(Guarded):
             super().finish_refusal(refusal, ref)
             return
         retry_ms = refusal.retry_s * 1000
-        bye = Message.of(Bye(int(Close.RATE_LIMITED), refusal.text, True, retry_ms, ref))
+        code = Close.SHUTTING_DOWN if refusal.code == "unavailable" else Close.RATE_LIMITED
+        bye = Message.of(Bye(int(code), refusal.text, True, retry_ms, ref))
         self.set_status(200)
         self.set_header("Content-Type", CONTENT_TYPE)
         self.finish(f"retry: {retry_ms}\n\n".encode() + bye.sse())
