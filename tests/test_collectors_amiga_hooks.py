@@ -13,7 +13,7 @@ from reading import NOW
 
 from amiga_ws.collectors.amiga import jsonl
 from amiga_ws.collectors.amiga.hooks import HookLogs
-from amiga_ws.collectors.amiga.jsonl import Follower
+from amiga_ws.collectors.amiga.jsonl import Follower, load_object
 from amiga_ws.collectors.amiga.times import Times
 
 
@@ -33,7 +33,7 @@ def test_lines_come_whole_however_they_are_written_and_read(tmp_path_factory, va
     path = tmp_path_factory.mktemp("jsonl") / "lines"
     path.touch()
     data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
-    follower, found, at = Follower(path), [], 0
+    follower, found, at = Follower(path, load_object), [], 0
     while at < len(data):
         step = cuts[at % len(cuts)]
         with path.open("ab") as file:
@@ -48,14 +48,14 @@ def test_lines_come_whole_however_they_are_written_and_read(tmp_path_factory, va
 def test_a_bad_line_loses_itself_alone(tmp_path):
     path = tmp_path / "lines"
     path.write_bytes(b'{"a": 1}\nnot json\n[1]\n\xff\xfe\n\n{"b": 2}\n')
-    assert Follower(path).read() == ([{"a": 1}, {"b": 2}], 3, False)
+    assert Follower(path, load_object).read() == ([{"a": 1}, {"b": 2}], 3, False)
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
     path = tmp_path / "lines"
     path.write_bytes(b'{"a": "' + b"x" * 5000)
-    follower = Follower(path)
+    follower = Follower(path, load_object)
     assert follower.read() == ([], 0, False)
     assert len(follower._rest) == 0
     with path.open("ab") as file:
@@ -66,7 +66,7 @@ def test_a_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
 def test_a_file_that_was_cut_or_replaced_is_read_from_its_start(tmp_path):
     path = tmp_path / "lines"
     path.write_text('{"a": 1}\n{"a": 2}\n')
-    follower = Follower(path)
+    follower = Follower(path, load_object)
     follower.read()
     path.write_text('{"b": 1}\n')
     assert follower.read()[0] == [{"b": 1}]

@@ -62,11 +62,11 @@ def test_a_duration_is_never_negative():
     assert duration_class(-5.0) == duration_class(0.0) == 0
     histograms = Histograms()
     histograms.add(BASE, 0, -3600.0)
-    assert percentiles(histograms.since(BASE)[0], (0.5,)) == [1.0]
+    assert percentiles(histograms.since(BASE)[0], (0.5,)) == (1.0,)
 
 
 def test_no_durations_have_no_percentiles():
-    assert percentiles(0, (0.5, 0.95)) == [None, None]
+    assert percentiles(0, (0.5, 0.95)) == (None, None)
 
 
 def test_pruning_forgets_what_no_window_reaches_and_nothing_else():

@@ -83,6 +83,7 @@ class Calls:
         self.tools: list[str] = []
         self.latest_row = 0.0  # time of the newest tool_usage row
         self.live: dict[str, Owner] = {}  # with open calls, not known to have ended
+        self.moved: set[str] = set()  # owners to whom anything has happened, for who asks to take out
         self._settled: dict[str, Owner] = {}  # with open calls that are orphaned
         self._tool_ids: dict[str, int] = {}
         self._counts = Buckets()
@@ -188,6 +189,7 @@ class Calls:
         dirty, self._dirty, self._last_key = self._dirty, {}, ""
         if dirty:
             self._newest = None
+            self.moved.update(dirty)
         for key, owner in dirty.items():
             self._unsettle(owner)
             minute = int(owner.last // MINUTE_S)

@@ -9,11 +9,15 @@ import itertools
 import logging
 import os
 import re
-from collections import OrderedDict
+import stat
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from amiga_ws.collectors.amiga.jsonl import Follower
+import msgspec
+
+from amiga_ws.collectors.amiga.jsonl import Follower, load_object
 from amiga_ws.collectors.amiga.times import Times
 
 logger = logging.getLogger(__name__)
@@ -25,8 +29,29 @@ HOT_LIMIT = 12  # AMIGA runs three tasks at a time, people a few sessions
 COLD_PER_READING = 5  # of the others, in turns: sessions can be resumed after days
 FIRST_BYTES = 64 << 10  # of a long file, its first lines and its last ones tell all we need
 TAIL_BYTES = 256 << 10
+SCANNED_PER_S = 250  # directories; with more there is a pause between two listings
 NEW_PER_READING = 60  # files opened for the first time per reading
 _TASK_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class HookLine(msgspec.Struct):
+    """What is read of a line; the rest, up to whole files, is passed over without being made an object."""
+
+    timestamp: Any = None
+    task_id: Any = None
+
+
+_decode = msgspec.json.Decoder(HookLine).decode
+
+
+def load_line(line: bytes) -> HookLine | None:
+    """A line of a hook log, None if it is none."""
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        # `json` is less strict than msgspec, and AMIGA's hooks write what it writes.
+        value = load_object(line)
+        return None if value is None else HookLine(value.get("timestamp"), value.get("task_id"))
 
 
 @dataclass(slots=True)
@@ -34,7 +59,7 @@ class HookSession:
     """One directory. Times are epoch seconds."""
 
     session_id: str
-    follower: Follower
+    follower: Follower[HookLine]
     mtime: float = 0.0
     size: int = -1
     task_id: str | None = None
@@ -53,20 +78,25 @@ class HookLogs:
         self.sessions: OrderedDict[str, HookSession] = OrderedDict()  # the one written to last at the end
         self.links: dict[str, str] = {}  # session -> task, by the newest line that names one
         self.sessions_of: dict[str, list[str]] = {}  # task -> sessions
+        self.moved: set[str] = set()  # tasks whose sessions have changed
         self.newest: float | None = None  # time of the newest line of all
         self.truncated = False  # there are more sessions than we follow
+        self._path = str(root)
         self._times = times
         self._root_mtime: int | None = None
         self._new: list[str] = []
-        self._cold = 0
-        self._turn: list[str] = []  # sessions in the order in which quiet ones are looked at
+        self._scanned = float("-inf")  # when the directories were listed last
+        self._turn: deque[str] = deque()  # sessions in the order in which quiet ones are looked at
 
     def poll(self, now: float) -> bool:
         """Read what is new; True if anything was."""
         try:
             mtime = self.root.stat().st_mtime_ns
-            if mtime != self._root_mtime:
+            # Each session that ever was costs 0.6 us: hundreds are not worth it every second.
+            pause_s = len(self.sessions) / SCANNED_PER_S - 1.0
+            if mtime != self._root_mtime and not 0 <= now - self._scanned < pause_s:
                 self._scan()
+                self._scanned = now
                 # Sessions made in the clock beat of this scan would not move the time again.
                 settled = now - mtime / 1e9 > 1.0
                 self._root_mtime = mtime if settled else None
@@ -82,15 +112,17 @@ class HookLogs:
         return changed
 
     def _scan(self) -> None:
-        known = set(self._new)
-        with os.scandir(self.root) as entries:
-            names = sorted(
-                (entry.stat(follow_symlinks=False).st_mtime, entry.name)
-                for entry in entries
-                if entry.name not in self.sessions
-                and entry.name not in known
-                and entry.is_dir(follow_symlinks=False)
-            )
+        known = frozenset(self._new)
+        names: list[tuple[float, str]] = []
+        for name in os.listdir(self._path):  # noqa: PTH208 - thousands of names, as strings
+            if name not in self.sessions and name not in known:
+                try:
+                    found = os.lstat(f"{self._path}/{name}")
+                except OSError:
+                    continue  # gone again
+                if stat.S_ISDIR(found.st_mode):
+                    names.append((found.st_mtime, name))
+        names.sort()
         room = MAX_SESSIONS - len(self.sessions) - len(self._new)
         if len(names) > room:
             self.truncated = True
@@ -101,10 +133,11 @@ class HookLogs:
         part, self._new = self._new[-NEW_PER_READING:], self._new[:-NEW_PER_READING]
         changed = False
         for name in reversed(part):
-            session = HookSession(name, Follower(self.root / name / LINES))
+            session = HookSession(name, Follower(f"{self._path}/{name}/{LINES}", load_line))
             newest = next(reversed(self.sessions.values()), None)
             changed = self._look(session, first=True) or changed
             self.sessions[name] = session
+            self._turn.append(name)
             # In the order of the last writing: while loading, older and older ones come before the others.
             self.sessions.move_to_end(name, last=newest is None or session.mtime >= newest.mtime)
         while len(self.sessions) > MAX_SESSIONS:
@@ -118,13 +151,13 @@ class HookLogs:
             if now - session.mtime > HOT_S:
                 break
             hot.append(session)
-        if len(self.sessions) > len(hot):
-            if len(self._turn) != len(self.sessions):
-                self._turn = list(self.sessions)
-            for _ in range(min(COLD_PER_READING, len(self._turn))):
-                self._cold = (self._cold + 1) % len(self._turn)
-                if (cold := self.sessions.get(self._turn[self._cold])) is not None:
-                    hot.append(cold)
+        for _ in range(min(COLD_PER_READING, len(self._turn))):
+            cold = self.sessions.get(self._turn[0])
+            if cold is None:  # forgotten
+                self._turn.popleft()
+                continue
+            self._turn.rotate(-1)
+            hot.append(cold)
         for session in hot:
             changed = self._look(session) or changed
         return changed
@@ -132,13 +165,13 @@ class HookLogs:
     def _look(self, session: HookSession, *, first: bool = False) -> bool:
         path = session.follower.path
         try:
-            found = path.stat()
+            found = os.stat(path)  # noqa: PTH116 - a dozen each second, as strings
             if (found.st_size, found.st_mtime) == (session.size, session.mtime):
                 return False
             session.size, session.mtime = found.st_size, found.st_mtime
             if first and found.st_size > FIRST_BYTES + TAIL_BYTES:
-                self._take(session, *Follower(path).read(FIRST_BYTES)[:2])
-                session.follower = Follower(path, found.st_size - TAIL_BYTES)
+                self._take(session, *Follower(path, load_line).read(FIRST_BYTES)[:2])
+                session.follower = Follower(path, load_line, found.st_size - TAIL_BYTES)
             objects, bad, more = session.follower.read()
             self._take(session, objects, bad)
         except OSError:
@@ -149,23 +182,26 @@ class HookLogs:
             self.sessions.move_to_end(session.session_id)
         return True
 
-    def _take(self, session: HookSession, objects: list[dict[str, object]], bad: int) -> None:
+    def _take(self, session: HookSession, lines: list[HookLine], bad: int) -> None:
         session.bad_lines += bad
-        for line in objects:
-            session.lines += 1
-            when = self._times.parse_utc(line.get("timestamp"))
-            if when is not None:
-                session.last = max(session.last or when, when)
-                self.newest = max(self.newest or when, when)
-            task_id = line.get("task_id")
-            if isinstance(task_id, str) and _TASK_ID.fullmatch(task_id) and task_id != session.session_id:
+        session.lines += len(lines)
+        for line in lines:
+            when = self._times.parse_utc(line.timestamp)
+            if when is not None and (session.last is None or when > session.last):
+                session.last = when
+                if self.newest is None or when > self.newest:
+                    self.newest = when
+            task_id = line.task_id
+            if task_id != session.task_id and isinstance(task_id, str) and task_id != session.session_id:
                 self._link(session, task_id)
 
     def _link(self, session: HookSession, task_id: str) -> None:
-        if session.task_id == task_id:
+        if not _TASK_ID.fullmatch(task_id):
             return
         if session.task_id is not None:
             self.sessions_of[session.task_id].remove(session.session_id)
+            self.moved.add(session.task_id)
+        self.moved.add(task_id)
         session.task_id = task_id
         self.links[session.session_id] = task_id
         self.sessions_of.setdefault(task_id, []).append(session.session_id)

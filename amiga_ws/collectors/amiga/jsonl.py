@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+Line = TypeVar("Line")
 
 CHUNK_BYTES = 1 << 20  # read at once
 MAX_LINE_BYTES = 4 << 20  # a longer line is skipped: hook lines hold whole files
 
 
-class Follower:
-    """One file by inode and offset; a half-written last line is left for the next time."""
+class Follower(Generic[Line]):
+    """One file by inode and offset; a half-written last line is left for the next time.
 
-    __slots__ = ("_inode", "_offset", "_rest", "_skipping", "path")
+    `load` makes something of a line, None if it is none.
+    """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        self.path = path
+    __slots__ = ("_inode", "_load", "_offset", "_rest", "_skipping", "path")
+
+    def __init__(self, path: Path | str, load: Callable[[bytes], Line | None], offset: int = 0) -> None:
+        self.path = os.fspath(path)
+        self._load = load
         self._inode: tuple[int, int] | None = None
         self._offset = offset
         self._rest = b""  # of a line whose end is still to come
         self._skipping = offset > 0  # until the next line begins: we may have begun inside one
 
-    def read(self, limit: int = CHUNK_BYTES) -> tuple[list[dict[str, Any]], int, bool]:
-        """(objects of the new whole lines, how many lines were none, whether there is more to read).
+    def read(self, limit: int = CHUNK_BYTES) -> tuple[list[Line], int, bool]:
+        """(what came of the new whole lines, how many lines were none, whether there is more to read).
 
         Reads at most `limit` bytes. Raises OSError. A file that was replaced or cut is read from its start.
         """
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - hundreds of paths, as strings
             found = os.fstat(file.fileno())
             inode = (found.st_dev, found.st_ino)
             if (self._inode is not None and inode != self._inode) or found.st_size < self._offset:
                 self._offset, self._rest, self._skipping = 0, b"", False
             self._inode = inode
             file.seek(self._offset)
-            data = file.read(limit)
+            data = file.read(min(limit, found.st_size - self._offset))
             self._offset += len(data)
             more = self._offset < found.st_size
         lines = (self._rest + data).split(b"\n")
@@ -45,11 +52,12 @@ class Follower:
             self._skipping = False
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest, self._skipping = b"", True
-        objects, bad = [], 0
+        objects: list[Line] = []
+        bad = 0
         for line in lines:
             if not line.strip():
                 continue
-            value = _load(line)
+            value = self._load(line)
             if value is None:
                 bad += 1
             else:
@@ -57,7 +65,8 @@ class Follower:
         return objects, bad, more
 
 
-def _load(line: bytes) -> dict[str, Any] | None:
+def load_object(line: bytes) -> dict[str, Any] | None:
+    """An object of any shape."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

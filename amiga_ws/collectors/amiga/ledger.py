@@ -45,6 +45,7 @@ class Ledger:
 
     def __init__(self, prices: PriceTable, times: Times, budget: float | None, currency: str) -> None:
         self.owners: dict[str, Spent] = {}
+        self.moved: set[str] = set()  # owners whose sums have changed, for who asks to take out
         self._prices = prices
         self._times = times
         self._budget = budget
@@ -78,6 +79,7 @@ class Ledger:
         self._book_to(self._days.setdefault(day, Spent()), tokens, cost, sign)
         if answer.owner is not None and (answer.owner in self.owners or len(self.owners) < MAX_OWNERS):
             self._book_to(self.owners.setdefault(answer.owner, Spent()), tokens, cost, sign)
+            self.moved.add(answer.owner)
 
     def window(self, minute: int, now: float) -> tuple[Costs, ClaudeApi]:
         """Everything since an epoch minute, and the calendar's sums as of `now`."""

@@ -47,8 +47,8 @@ class Model:
         )
         self.tail = Tail(times, self.calls, self.tasks, self.costs, self.events)
         self.dead_tasks: frozenset[str] = frozenset()  # running ones whose process is gone
-        # What view.py made of tasks, each with what it was made of.
-        self.shown_tasks: dict[str, tuple[tuple[object, ...], Task]] = {}
+        # What view.py made of tasks, each with its record; good until something happens to one.
+        self.shown_tasks: dict[str, tuple[TaskRecord, Task]] = {}
         self.old_calls: dict[
             str, tuple[int, int]
         ] = {}  # (calls, errors) of tasks older than what is in memory
@@ -139,6 +139,15 @@ class Model:
         record = self.task_of(key)
         return None if record is None else record.model
 
+    def drop_moved(self) -> None:
+        """Forget what was made of the tasks to which anything has happened since the last call."""
+        for moved in (self.calls.moved, self.ledger.moved, self.hooks.moved):
+            for key in moved:
+                record = self.task_of(key)
+                if record is not None:
+                    self.shown_tasks.pop(record.task_id, None)
+            moved.clear()
+
     def last_sign(self, record: TaskRecord) -> float | None:
         """When anything of a task was last seen to move: its row, a tool, a hook line."""
         signs = [record.updated_at, record.created_at]
@@ -172,3 +181,4 @@ class Model:
             )[0]
             if len(self.old_calls) < OLD_COUNTS:
                 self.old_calls[record.task_id] = (int(calls), int(failed))
+                self.shown_tasks.pop(record.task_id, None)

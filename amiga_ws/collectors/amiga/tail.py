@@ -11,7 +11,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from amiga_ws.collectors.amiga.calls import Calls
@@ -35,8 +35,6 @@ AT_WORK_LIMIT = 400  # tasks read again at each change
 _TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
 
 
-# Something of a row by which to know it again.
-_WITNESS = "SELECT timestamp || task_id || tool_name FROM tool_usage WHERE id = ?"
 Buffer = list[tuple[float, Row]]  # rows with their times
 _TIME = operator.itemgetter(0)
 _STATUS_COLUMNS = 6  # of a row of agent_status; one of tool_usage has twice as many
@@ -64,7 +62,7 @@ class Tail:
         self._last = {"tool_usage": 0, "agent_status": 0}
         self._first = {"tool_usage": 0, "agent_status": 0}
         self._born: object = None  # when AMIGA made this file, to the microsecond
-        self._witness: object = None  # the last tool row read: is it still the same file?
+        self._witness: Row | None = None  # of the last tool row read: is it still the same file?
         self._buffers: dict[str, Buffer] = {"tool_usage": [], "agent_status": []}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
@@ -115,7 +113,7 @@ class Tail:
     def _begin(self, database: Database, now: float) -> None:
         self._look_at_schema(database)
         if self._columns["tool_usage"]:
-            self._born = database.query(self._same_sql, (0,))[0][3]
+            self._born = database.query(self._same_sql)[0][2]
         for table in self._last:
             self._last[table] = self._horizon(database, table, now)
             self._first[table] = self._last[table]
@@ -138,7 +136,7 @@ class Tail:
         self._same_sql = (
             # Questions of their own, for SQLite looks max and min up one by one and scans for both together.
             "SELECT (SELECT max(id) FROM tool_usage), (SELECT min(id) FROM tool_usage),"  # noqa: S608 - constants
-            f" ({_WITNESS}), ({born if 'applied_at' in self._columns['schema_version'] else 'NULL'})"
+            f" ({born if 'applied_at' in self._columns['schema_version'] else 'NULL'})"
         )
         self._tool_sql = (
             "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - names from this module
@@ -177,10 +175,13 @@ class Tail:
         if not self._columns["tool_usage"]:
             return True
         last = self._last["tool_usage"]
-        newest, oldest, witness, born = database.query(self._same_sql, (last,))[0]
+        newest, oldest, born = database.query(self._same_sql)[0]
         if born != self._born or (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
             return False
-        return self._witness is None or witness == self._witness
+        if self._witness is None:
+            return True
+        found = database.query("SELECT timestamp, task_id, tool_name FROM tool_usage WHERE id = ?", (last,))
+        return found == [self._witness]
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ class Tail:
             return False
         self._last[table] = rows[-1][0]
         if table == "tool_usage":
-            self._witness = database.query(_WITNESS, (self._last[table],))[0][0]
+            self._witness = rows[-1][1:4]
         parse = self._times.parse
         buffer = self._buffers[table]
         for row in rows:
@@ -308,12 +309,12 @@ class Tail:
         marked, self._marked = self._marked, set()
         work = list(self._tasks.at_work)[:AT_WORK_LIMIT]
         known = [one for one in marked if one in self._tasks.by_id]
-        for ids, is_marked in ((known, True), ([one for one in work if one not in marked], False)):
-            for at in range(0, len(ids), 200):
-                part = ids[at : at + 200]
-                marks = ",".join("?" * len(part))
-                rows = database.query(f"{self._task_sql} WHERE task_id IN ({marks})", part)
-                self._put(rows, marked=is_marked)
+        wanted = known + [one for one in work if one not in marked]
+        for at in range(0, len(wanted), 200):
+            part = wanted[at : at + 200]
+            marks = ",".join("?" * len(part))
+            rows = database.query(f"{self._task_sql} WHERE task_id IN ({marks})", part)
+            self._put(rows, marked)
 
     def _sweep(self, database: Database) -> None:
         """Look at some of the other tasks: any may be changed, or deleted, by hand."""
@@ -338,9 +339,9 @@ class Tail:
             self._put(database.query(sql))
         self._sweep_rowid = upto if len(rows) == SWEEP_ROWS else 0
 
-    def _put(self, rows: Sequence[Row], *, marked: bool = False) -> None:
+    def _put(self, rows: Sequence[Row], marked: Collection[str] = ()) -> None:
         for rowid, *values in rows:
-            record = self._tasks.put(rowid, tuple(values), marked=marked)
+            record = self._tasks.put(rowid, tuple(values), marked=str(values[0]) in marked)
             if record is not None:
                 self._events.task(record)
                 self._calls.reconsider([record.task_id])

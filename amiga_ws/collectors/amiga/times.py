@@ -15,6 +15,7 @@ from collections.abc import Callable
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
 _SECONDS_CHARS = 9  # "28.248341"
+_UTC_CHARS = 27  # "2026-11-21T03:18:28.248341Z"
 _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
 
@@ -34,6 +35,7 @@ class Times:
     def __init__(self, zone: dt.tzinfo | None = None) -> None:
         self.zone = zone
         self._minutes: dict[str, float | None] = {}  # "2026-11-21T03:18" as naive local -> epoch
+        self._utc: Times | None = None  # reads the usual form with a Z
 
     def parse(self, text: object) -> float | None:
         """Epoch seconds of one AMIGA time, None if it is none. Fast for the usual form (about 0.4 µs)."""
@@ -58,6 +60,10 @@ class Times:
         """As `parse`, but a naive time means UTC (hook lines, transcripts)."""
         if not isinstance(text, str):
             return None
+        if len(text) == _UTC_CHARS and text[-1] == "Z":  # as AMIGA's hooks and old rows have it
+            if self._utc is None:
+                self._utc = Times(dt.UTC)
+            return self._utc.parse(text[:-1])
         return _epoch(_read(text.strip()), dt.UTC)
 
     def day(self, epoch: float) -> dt.date:
@@ -81,6 +87,8 @@ class Times:
         return start
 
     def _slow(self, text: str) -> float | None:
+        if text.endswith("Z"):
+            return self.parse_utc(text)
         return _epoch(_read(text.strip()), self.zone)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amiga_ws.collectors.amiga.jsonl import Follower
+from amiga_ws.collectors.amiga.jsonl import Follower, load_object
 from amiga_ws.collectors.amiga.ledger import Answer, Ledger
 from amiga_ws.collectors.amiga.prices import Tokens
 from amiga_ws.collectors.amiga.times import Times
@@ -32,7 +32,7 @@ SYNTHETIC = "<synthetic>"  # Claude Code's own lines: no model was asked
 
 @dataclass(slots=True)
 class _File:
-    follower: Follower
+    follower: Follower[dict[str, Any]]
     session: str
     mtime: float
     more: bool = True
@@ -103,7 +103,7 @@ class Transcripts:
                 known.more = known.more or mtime != known.mtime
                 known.mtime = mtime
             elif now - mtime < KEEP_S and len(self._files) < MAX_FILES:
-                self._files[path] = _File(Follower(Path(path)), session, mtime)
+                self._files[path] = _File(Follower(path, load_object), session, mtime)
                 self.sessions.add(session)
 
     def _paths(self, folder: str, depth: int, session: str | None) -> Iterator[tuple[str, str]]:

@@ -63,11 +63,17 @@ def totals(model: Model) -> TaskTotals:
 
 def tasks(model: Model) -> list[Task]:
     """The tasks to show."""
+    model.drop_moved()
     shown: list[Task] = []
     for record in model.tasks.newest_first():
         if len(shown) >= MAX_TASKS:
             break
-        shown.append(task(model, record))
+        known = model.shown_tasks.get(record.task_id)
+        if known is None or known[0] is not record:
+            if len(model.shown_tasks) >= 4 * MAX_TASKS:
+                model.shown_tasks.clear()
+            known = model.shown_tasks[record.task_id] = (record, task(model, record))
+        shown.append(known[1])
     return shown
 
 
@@ -83,12 +89,7 @@ def task(model: Model, record: TaskRecord) -> Task:
         calls, errors = model.old_calls[record.task_id]
     tokens, cost = model.ledger.of_owners(keys)
     tool = _current_tool(model, owners) if record.status == "running" else None
-    # Most tasks are over: what was made of one stays good while it is made of the same.
-    made_of = (record, calls, errors, tokens, cost, tool)
-    known = model.shown_tasks.get(record.task_id)
-    if known is not None and known[0][0] is record and known[0][1:] == made_of[1:]:
-        return known[1]
-    made = Task(
+    return Task(
         task_id=shown_id(record.task_id),
         status=record.status,
         description=record.description,
@@ -105,10 +106,12 @@ def task(model: Model, record: TaskRecord) -> Task:
         tokens=tokens,
         cost=cost,
     )
-    if len(model.shown_tasks) >= 4 * MAX_TASKS:
-        model.shown_tasks.clear()
-    model.shown_tasks[record.task_id] = (made_of, made)
-    return made
+
+
+@functools.lru_cache(maxsize=256)
+def _task_text(status: str, description: str) -> str:
+    """What the list says of a task that began or ended."""
+    return one_line(f"{status}: {description}", 160)
 
 
 def _current_tool(model: Model, owners: Iterable[Owner]) -> CurrentTool | None:
@@ -137,7 +140,7 @@ def activity(model: Model) -> list[Activity]:
                 Activity(
                     timestamp=event.time,
                     kind="task",
-                    description=one_line(f"{status}: {record.description}", 160),
+                    description=_task_text(status, record.description),
                     task_id=shown_id(record.task_id),
                     status=status,
                 )

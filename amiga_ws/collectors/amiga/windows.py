@@ -7,11 +7,11 @@ every window. Amounts may be negative, to take back what was added.
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 import struct
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Bucket = TypeVar("Bucket")
 
@@ -27,8 +27,7 @@ _LOG_GROWTH = math.log(GROWTH)
 _MIDDLE = math.sqrt(GROWTH)
 _CLASSES = 480  # up to 1.04 ** 480 ms = 41 h
 _LANE_BITS = 32
-MAX_SPANS = 64  # windows in use are 16 at most
-_NOTHING: dict[int, int] = {}
+MAX_WINDOWS = 32  # in use are 16 at most
 _LANES = tuple(1 << (lane * _LANE_BITS) for lane in range(_CLASSES + 1))
 
 
@@ -38,102 +37,107 @@ def window_start(now: float, hours: int) -> int:
 
 
 class _Series(Generic[Bucket]):
-    """What Buckets and Histograms share: minutes, and the sums of the hours that hardly change any more.
+    """What Buckets and Histograms share: minutes, and the sums that windows are made of.
 
-    Only minutes are written. What windows are made of is summed when one first needs it and forgotten
-    when something late falls into it: hours, days of hours, the sum of all full hours but the newest two,
-    and spans of minutes (a window's first part, the newest hour up to the last minute but one).
+    Sums of hours, of days of hours and of windows are made when one first needs them. From then on what comes
+    in is added to them, whenever it happened, and a window that moves on gives back the minutes it leaves: an
+    answer costs what is new, however much there is.
     """
 
     def __init__(self) -> None:
+        self._fresh: dict[int, Bucket] = {}  # by minute: what came since the last answer
         self._minutes: dict[int, Bucket] = {}
         self._hours: dict[int, dict[int, int]] = {}
         self._days: dict[int, dict[int, int]] = {}
-        self._spans: dict[tuple[int, int], dict[int, int]] = {}  # [first, end) in minutes
-        self._summed_to = 0  # what is older than this minute may be in a sum
-        self._newest_hour = 0
-        self._newest_minute = 0
-        self._revision = 0  # grows when an hour that was summed changes
-        self._middles: dict[int, tuple[int, int, dict[int, int]]] = {}  # by first hour: state then, sums
+        self._windows: dict[int, dict[int, int]] = {}  # by first minute, the one made last at the end
+        self._newest = 0  # minute
 
     def since(self, minute: int) -> dict[int, int]:
         """Sums by key of all that lies in `minute` or later; the caller may change the answer."""
-        first = -(-minute // HOUR_MINUTES)
-        newest = self._newest_hour
-        total = dict(self._middle(first))
-        if first <= newest - 1:
-            _merge(total, self._hour(newest - 1))
-        _merge(total, self._span(minute, first * HOUR_MINUTES))
-        start = max(first, newest) * HOUR_MINUTES
-        settled = max(start, self._newest_minute - 1)
-        if settled > start:
-            _merge(total, self._span(start, settled))
-        self._add_minutes(total, settled, self._newest_minute + 1)
-        return total
+        self._fold()
+        total = self._windows.get(minute)
+        if total is None:
+            total = self._moved(minute) or self._summed(minute)
+            if len(self._windows) >= MAX_WINDOWS:
+                del self._windows[next(iter(self._windows))]
+            self._windows[minute] = total
+        return dict(total)
 
     def minute(self, minute: int) -> dict[int, int]:
         """Sums by key of one minute; the caller may change the answer."""
+        self._fold()
         total: dict[int, int] = {}
         self._add_minutes(total, minute, minute + 1)
         return total
 
     def first_minute(self) -> int | None:
         """The oldest minute in which there is anything."""
+        self._fold()
         return min(self._minutes, default=None)
 
     def prune(self, now_minute: int) -> None:
         """Forget what no window reaches any more."""
+        self._fold()
         limit = now_minute - KEEP_MINUTES
-        for minute in [one for one in self._minutes if one < limit]:
-            del self._minutes[minute]
-        for hour in [one for one in self._hours if one < limit // HOUR_MINUTES]:
-            del self._hours[hour]
-        self._days.clear()
-        self._middles.clear()
-        self._spans.clear()
+        _drop_below(self._minutes, limit)
+        # An hour or day that has lost a minute is part of no window any more.
+        _drop_below(self._hours, -(-limit // HOUR_MINUTES))
+        _drop_below(self._days, -(-limit // (HOUR_MINUTES * DAY_HOURS)))
+        self._windows.clear()  # also of those that nobody asks for any more
 
-    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
+    def _sums(self, bucket: Bucket) -> dict[int, int]:
         raise NotImplementedError
 
-    def _touch(self, minute: int) -> None:
-        """A bucket was made, or one that may be in a sum has changed."""
-        hour = minute // HOUR_MINUTES
-        self._newest_hour = max(self._newest_hour, hour)
-        self._newest_minute = max(self._newest_minute, minute)
-        if minute < self._summed_to:
-            self._spans.clear()
-            if self._hours.pop(hour, None) is not None and hour < self._newest_hour - 1:
-                self._days.pop(hour // DAY_HOURS, None)
-                self._revision += 1
+    def _join(self, known: Bucket, more: Bucket) -> None:
+        raise NotImplementedError
 
-    def _span(self, first: int, end: int) -> dict[int, int]:
-        """The sum of minutes [first, end), from that of one minute less where it is known."""
-        known = self._spans.get((first, end))
-        if known is None:
-            known = dict(self._spans.pop((first, end - 1), _NOTHING))
-            self._add_minutes(known, end - 1 if known else first, end)
-            if len(self._spans) >= MAX_SPANS:
-                self._spans.clear()
-            self._spans[first, end] = known
-            self._summed_to = max(self._summed_to, end)
-        return known
+    def _fold(self) -> None:
+        """Take what is fresh into minutes and sums."""
+        fresh, self._fresh = self._fresh, {}
+        for minute, bucket in fresh.items():
+            hour = minute // HOUR_MINUTES
+            totals = [total for first, total in self._windows.items() if first <= minute]
+            totals += [
+                one for one in (self._hours.get(hour), self._days.get(hour // DAY_HOURS)) if one is not None
+            ]
+            if totals:
+                amounts = self._sums(bucket)
+                for total in totals:
+                    _merge(total, amounts)
+            known = self._minutes.get(minute)
+            if known is None:
+                self._minutes[minute] = bucket
+                self._newest = max(self._newest, minute)
+            else:
+                self._join(known, bucket)
 
-    def _middle(self, first: int) -> dict[int, int]:
-        known = self._middles.get(first)
-        if known is not None and known[:2] == (self._revision, self._newest_hour):
-            return known[2]
+    def _moved(self, minute: int) -> dict[int, int] | None:
+        """The sum of a window that began less than an hour earlier: most likely the same one, a minute ago."""
+        first = next((one for one in self._windows if minute - HOUR_MINUTES < one < minute), None)
+        if first is None:
+            return None
+        total = self._windows.pop(first)
+        left: dict[int, int] = {}
+        self._add_minutes(left, first, minute)
+        for key, amount in left.items():
+            rest = total.get(key, 0) - amount
+            if rest:
+                total[key] = rest
+            else:
+                total.pop(key, None)
+        return total
+
+    def _summed(self, minute: int) -> dict[int, int]:
+        hour, end = -(-minute // HOUR_MINUTES), self._newest // HOUR_MINUTES + 1
         total: dict[int, int] = {}
-        hour, end = first, self._newest_hour - 1
+        self._add_minutes(total, minute, min(hour, end) * HOUR_MINUTES)
         while hour < end:
-            if hour % DAY_HOURS == 0 and hour + DAY_HOURS <= end:
+            if hour % DAY_HOURS == 0:
                 _merge(total, self._day(hour // DAY_HOURS))
                 hour += DAY_HOURS
             else:
                 _merge(total, self._hour(hour))
                 hour += 1
-        if len(self._middles) > 2 * KEEP_MINUTES // HOUR_MINUTES:
-            self._middles.clear()
-        self._middles[first] = (self._revision, self._newest_hour, total)
         return total
 
     def _day(self, day: int) -> dict[int, int]:
@@ -150,8 +154,13 @@ class _Series(Generic[Bucket]):
         if known is None:
             known = self._hours[hour] = {}
             self._add_minutes(known, hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES)
-            self._summed_to = max(self._summed_to, (hour + 1) * HOUR_MINUTES)
         return known
+
+    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
+        for minute in range(first, end):
+            bucket = self._minutes.get(minute)
+            if bucket is not None:
+                _merge(total, self._sums(bucket))
 
 
 class Buckets(_Series[dict[int, int]]):
@@ -159,20 +168,16 @@ class Buckets(_Series[dict[int, int]]):
 
     def add(self, minute: int, key: int, amount: int = 1) -> None:
         """Count `amount` of `key` in an epoch minute."""
-        bucket = self._minutes.get(minute)
+        bucket = self._fresh.get(minute)
         if bucket is None:
-            bucket = self._minutes[minute] = {}
-            self._touch(minute)
-        elif minute < self._summed_to:
-            self._touch(minute)
+            bucket = self._fresh[minute] = {}
         bucket[key] = bucket.get(key, 0) + amount
 
-    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
-        minutes = self._minutes
-        for minute in range(first, end):
-            if minute in minutes:
-                for key, amount in minutes[minute].items():
-                    total[key] = total.get(key, 0) + amount
+    def _sums(self, bucket: dict[int, int]) -> dict[int, int]:
+        return bucket
+
+    def _join(self, known: dict[int, int], more: dict[int, int]) -> None:
+        _merge(known, more)
 
 
 class Histograms(_Series[dict[int, list[int]]]):
@@ -184,27 +189,21 @@ class Histograms(_Series[dict[int, list[int]]]):
 
     def add(self, minute: int, key: int, seconds: float) -> None:
         """Note one duration; anything below 1 ms, negative too, counts as 1 ms."""
-        bucket = self._minutes.get(minute)
+        bucket = self._fresh.get(minute)
         if bucket is None:
-            bucket = self._minutes[minute] = {}
-            self._touch(minute)
-        elif minute < self._summed_to:
-            self._touch(minute)
+            bucket = self._fresh[minute] = {}
         lanes = bucket.get(key)
         if lanes is None:
             bucket[key] = [duration_class(seconds)]
         else:
             lanes.append(duration_class(seconds))
 
-    def _add_minutes(self, total: dict[int, int], first: int, end: int) -> None:
-        minutes = self._minutes
-        for minute in range(first, end):
-            if minute in minutes:
-                for key, lanes in minutes[minute].items():
-                    packed = total.get(key, 0)
-                    for lane in lanes:
-                        packed += _LANES[lane]
-                    total[key] = packed
+    def _sums(self, bucket: dict[int, list[int]]) -> dict[int, int]:
+        return {key: sum([_LANES[lane] for lane in lanes]) for key, lanes in bucket.items()}
+
+    def _join(self, known: dict[int, list[int]], more: dict[int, list[int]]) -> None:
+        for key, lanes in more.items():
+            known.setdefault(key, []).extend(lanes)
 
 
 def duration_class(seconds: float) -> int:
@@ -213,18 +212,24 @@ def duration_class(seconds: float) -> int:
     return 0 if ms <= 1 else min(_CLASSES, math.ceil(math.log(ms) / _LOG_GROWTH))
 
 
-def percentiles(packed: int, shares: Iterable[float]) -> list[float | None]:
+@functools.lru_cache(maxsize=256)  # from one answer to the next most tools have no new duration
+def percentiles(packed: int, shares: tuple[float, ...]) -> tuple[float | None, ...]:
     """The durations (ms, three significant digits) below which each of the ascending `shares` (0-1) lies."""
     lanes = (packed.bit_length() + _LANE_BITS - 1) // _LANE_BITS
     counts = struct.unpack(f"<{lanes}I", packed.to_bytes(lanes * 4, "little"))
     passed = list(itertools.accumulate(counts))
     if not passed:
-        return [None for _ in shares]
+        return tuple(None for _ in shares)
     found: list[float | None] = []
     for share in shares:
         lane = bisect.bisect_left(passed, max(1, math.ceil(share * passed[-1])))
         found.append(float(f"{GROWTH**lane / _MIDDLE:.3g}") if lane else 1.0)
-    return found
+    return tuple(found)
+
+
+def _drop_below(known: dict[Any, Any], limit: object) -> None:
+    for key in [one for one in known if one < limit]:
+        del known[key]
 
 
 def _merge(total: dict[int, int], more: dict[int, int]) -> None:
