@@ -49,6 +49,7 @@ from amiga_ws.listening import (
     tls_context,
     url_of,
 )
+from amiga_ws.measures import Measures
 from amiga_ws.ratelimit import BucketTable
 from amiga_ws.recorder import Recorder
 from amiga_ws.snapshot import HostFacts
@@ -63,6 +64,7 @@ CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
 HISTORY_DEADLINE_S = 1.5  # for its last write
 HISTORY_FILE = "history.db"
 POLL_S = 0.02
+LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
@@ -119,6 +121,7 @@ class Server:
         self.hurry = asyncio.Event()  # set: stop without waiting for anybody
         self._ready = False
         self._tls: ssl.SSLContext | None = None
+        self._lag_timer: asyncio.Handle
         self._unfollowed = False  # the revocations' file could not be read at the last look
 
     # -- start -----------------------------------------------------------------------------------
@@ -157,6 +160,7 @@ class Server:
         ]
         for timer in self._timers:
             timer.start()
+        self._lag_timer = asyncio.get_running_loop().call_soon(self._measure_lag, None)
         self._first_reads = asyncio.create_task(self._load())
         self._announce(sockets[0].getsockname()[1])
         self._ready = True
@@ -170,7 +174,8 @@ class Server:
         self.history = History(kept, settings.history.max_mb, clock.wall)
         self.facts.history_source = lambda: self.history.source
         self.recorder = Recorder(self.facts, self.history, clock.wall)
-        self.broadcaster = Broadcaster(self.facts, self.hub, clock, self.recorder.note)
+        self.measures = Measures()
+        self.broadcaster = Broadcaster(self.facts, self.hub, clock, self.recorder.note, self.measures.ticks)
         interval = settings.metrics.update_interval
         limits = settings.limits
         self.services = Services(
@@ -186,6 +191,7 @@ class Server:
             requests=BucketTable(limits.requests_per_second, limits.requests_burst),
             sign_in_failures=BucketTable(SIGN_IN_FAILURES / 60, SIGN_IN_FAILURES),
             refusals=RefusalBook(),
+            measures=self.measures,
             pending=Counter(),
             trusted_proxies=networks(settings.server.trusted_proxies),
             ready=lambda: self._ready,
@@ -209,6 +215,14 @@ class Server:
             if self.facts.amiga.facts.sources["amiga"].state != "loading":
                 return
             await asyncio.sleep(TICK_S)
+
+    def _measure_lag(self, due: float | None) -> None:
+        """How late the loop comes to a timer (its own time; None: the first) is what everybody waits for it."""
+        loop = asyncio.get_running_loop()
+        if due is not None:
+            self.measures.loop_lag.observe(max(0.0, loop.time() - due))
+        due = loop.time() + LAG_S
+        self._lag_timer = loop.call_at(due, self._measure_lag, due)
 
     def _follow_revocations(self) -> None:
         """A command line tool may have revoked something: its streams end within a second."""
@@ -269,6 +283,7 @@ class Server:
         self._ready = False
         await self._pause(self.settings.server.drain_s)
         self._listener.stop()
+        self._lag_timer.cancel()
         for timer in self._timers:
             timer.stop()
         clients = list(self.hub.clients.values())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from amiga_ws.client import Clock
 from amiga_ws.hub import Feed, Hub
+from amiga_ws.measures import Histogram
 
 TICK_S = 1  # the shortest interval a client may ask for
 REST_S = 10  # how often the sources are read while nobody watches, or only now and then
@@ -19,19 +20,27 @@ class Broadcaster:
     the sources are read every 10 s also while all who watch ask for less.
     """
 
-    def __init__(self, feed: Feed, hub: Hub, clock: Clock, record: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        hub: Hub,
+        clock: Clock,
+        record: Callable[[], None] | None = None,
+        durations: Histogram | None = None,
+    ) -> None:
         self._feed = feed
         self._hub = hub
         self._clock = clock
         self._started = clock.monotonic()
         self._second = 0  # whole seconds since start, of the last tick
         self._record = record
+        self._durations = durations  # of the ticks, in seconds
         self._last_read = -REST_S  # whole seconds since start
 
     async def tick(self) -> None:
         """One beat: silences and expiry first, then news for who is due."""
-        self._hub.beat()
         now = self._clock.monotonic()
+        self._hub.beat()
         # Rounded: the timer jitters by milliseconds around the second.
         previous, self._second = self._second, round(now - self._started)
         if due := self._hub.due(previous, self._second):
@@ -39,6 +48,8 @@ class Broadcaster:
             await self._hub.publish(due)
         elif self._second - self._last_read >= REST_S and (self._record or not self._hub.watched()):
             await self._read()
+        if self._durations is not None:
+            self._durations.observe(self._clock.monotonic() - now)
 
     async def _read(self) -> None:
         self._last_read = self._second

@@ -207,6 +207,14 @@ class Facts:
         sources = snapshot.sources | {"history": self.history_source()}
         return msgspec.structs.replace(snapshot, sources=sources)
 
+    async def current(self, in_use: frozenset[int], hours: int) -> Snapshot:
+        """The snapshot of a window as of now, read anew where what is known is a second old.
+
+        `in_use`: the windows others wait for, so that one reading serves all.
+        """
+        await self.refresh(in_use | {hours})
+        return self.snapshot(hours)
+
     async def find_tasks(self, query: TaskQuery) -> TaskPage:
         """List tasks. Raises TimeoutError while the database does not answer."""
         return await self.amiga.call(lambda: self._tasks.find_tasks(query))

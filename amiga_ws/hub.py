@@ -61,6 +61,9 @@ class Hub:
         self._subjects: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self.clients: dict[str, Client] = {}
+        self.delivered = 0  # states given to transports by ticks
+        self.coalesced = 0  # states that came while a peer was busy with an earlier one
+        self.ended: Counter[Close] = Counter()  # connections that we have ended
 
     # -- who is here -----------------------------------------------------------------------------
 
@@ -134,6 +137,7 @@ class Hub:
             return
         later = self._clock.monotonic() + HEARTBEAT_S
         seq, full = state.seq, state.message
+        delivered = owed = 0
         for client in clients:
             # Between two slices it may have left, changed its window, or been given this state already.
             if client.window is not window or client.sent_seq >= seq:
@@ -141,8 +145,12 @@ class Hub:
             message = window.update_from(client.sent_seq) if client.delta else full
             if client.transport.offer(message):
                 client.sent_seq, client.heartbeat_at = seq, later
+                delivered += 1
             else:
                 client.owe(seq)
+                owed += 1
+        self.delivered += delivered
+        self.coalesced += owed
 
     def advance(self, window: Window) -> State:
         """Bring a window to the newest facts; its newest state."""
@@ -249,6 +257,7 @@ class Hub:
     def _cut(self, client: Client, code: Close, reason: str) -> None:
         """A close frame would queue behind what the peer does not take: abort, and say so in the log."""
         logger.info("cutting %s of %r: %d %s", client.client_id, client.identity.subject, code, reason)
+        self.ended[code] += 1
         client.transport.abort()
         self.remove(client)
 
@@ -319,5 +328,6 @@ class Hub:
         logger.info(
             "closing %s of %r: %d %s ref=%s", client.client_id, client.identity.subject, code, reason, ref
         )
+        self.ended[code] += 1
         client.bye(code, reason, ref, retry_ms)
         self.remove(client)

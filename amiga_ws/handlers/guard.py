@@ -47,6 +47,7 @@ from amiga_ws.handlers.refusals import (
 )
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
+from amiga_ws.measures import Measures
 from amiga_ws.ratelimit import BucketTable
 from amiga_ws.wire import ErrorCode, encode
 
@@ -95,6 +96,7 @@ class Services:
     requests: BucketTable  # REST, by address
     sign_in_failures: BucketTable  # by address
     refusals: RefusalBook
+    measures: Measures
     pending: Counter[str]  # sockets without a credential yet, by address
     trusted_proxies: tuple[Network, ...]
     ready: Callable[[], bool]
@@ -322,7 +324,8 @@ class Guarded(RequestHandler):
         logger.info(
             "refused %d %s %s from %s ref=%s: %s", refusal.status, method, path, address, ref, refusal.reason
         )
-        self.services.refusals.add(Refusal(ref, wall, refusal.status, method, path, address, refusal.reason))
+        noted = Refusal(ref, wall, refusal.status, method, path, address, refusal.reason)
+        self.services.refusals.add(noted, refusal.kind)
         return ref
 
     def _refuse(self, refusal: RefusedError) -> None:

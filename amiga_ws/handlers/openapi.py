@@ -33,6 +33,7 @@ _REFUSALS = {
     421: "This server does not answer to that Host.",
     429: "Too many requests from this address, or too many failed sign-ins.",
     500: "Our fault: the log knows more, under `ref`.",
+    501: "A package that this needs is not installed on the server.",
     503: "What was asked for does not answer just now.",
 }
 _HEADERS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from typing import Literal
 
 import msgspec
@@ -13,6 +13,7 @@ from amiga_ws.wire import ErrorCode
 
 MAX_KEPT = 200
 MAX_TEXT = 200
+_KINDS = {400: "request", 401: "credential", 403: "origin", 421: "host", 426: "handshake"}
 
 
 class RefusedError(Exception):
@@ -37,6 +38,13 @@ class RefusedError(Exception):
         self.retry_s = retry_s
         if retry_s is not None:
             self.headers["Retry-After"] = str(retry_s)
+
+    @property
+    def kind(self) -> str:
+        """What it was about, in one of a few words: for counting. `reason` may hold what a peer wrote."""
+        if self.retry_s is not None or self.reason == "scope":
+            return self.reason
+        return _KINDS.get(self.status, "credential")
 
 
 def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 0.0) -> RefusedError:
@@ -81,14 +89,16 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class RefusalBook:
-    """The last 200 refusals, newest first."""
+    """The last 200 refusals, newest first, and how many there were in all by status and kind."""
 
     def __init__(self) -> None:
         self._kept: deque[Refusal] = deque(maxlen=MAX_KEPT)
+        self.counts: Counter[tuple[int, str]] = Counter()
 
-    def add(self, refusal: Refusal) -> None:
+    def add(self, refusal: Refusal, kind: str) -> None:
         """Note one; the oldest is forgotten."""
         self._kept.appendleft(refusal)
+        self.counts[refusal.status, kind] += 1
 
     def newest(self) -> list[Refusal]:
         """All that are kept."""

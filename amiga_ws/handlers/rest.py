@@ -60,9 +60,9 @@ class Api(Guarded):
 
     async def snapshot(self) -> Snapshot:
         """The snapshot of the window that the parameter `hours` names, stamped now."""
-        hours, facts = read(self, WindowQuery).hours, self.services.facts
-        await facts.refresh(self.services.hub.hours_in_use() | {hours})
-        return msgspec.structs.replace(facts.snapshot(hours), timestamp=self.services.clock.wall())
+        hours = read(self, WindowQuery).hours
+        found = await self.services.facts.current(self.services.hub.hours_in_use(), hours)
+        return msgspec.structs.replace(found, timestamp=self.services.clock.wall())
 
 
 class Overview(Api):

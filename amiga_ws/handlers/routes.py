@@ -7,7 +7,7 @@ from typing import Any
 
 from tornado.web import Application
 
-from amiga_ws.handlers import admin, history, lists, openapi, pages, rest
+from amiga_ws.handlers import admin, history, lists, openapi, pages, prometheus, rest
 from amiga_ws.handlers.guard import Guarded, Services, Unknown, log_request
 from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.pacing import PacedApplication
@@ -52,6 +52,7 @@ ROUTES: list[tuple[str, type[Guarded], dict[str, str]]] = [
     (r"/api/admin/connections/(?P<client_id>[0-9a-f]{16})", admin.OneConnection, {}),
     (r"/api/admin/revocations", admin.Revocations, {}),
     (r"/api/admin/refusals", admin.Refusals, {}),
+    (r"/metrics", prometheus.Metrics, {}),
     (r"/openapi\.json", Document, {}),
 ]
 
