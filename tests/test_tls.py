@@ -98,10 +98,23 @@ async def test_http_2_is_not_offered(secured):
     assert (await shaken(server, trusting))[2] == "http/1.1"
 
 
-async def test_compression_and_renegotiation_are_off(secured):
+async def test_compression_and_renegotiation_are_refused_to_a_client_that_wants_them(secured):
     server, _ = await secured()
-    for option in (ssl.OP_NO_COMPRESSION, ssl.OP_NO_RENEGOTIATION, ssl.OP_CIPHER_SERVER_PREFERENCE):
-        assert server._tls.options & option
+    assert server._tls.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    process = await asyncio.create_subprocess_exec(
+        *("openssl", "s_client", "-connect", f"127.0.0.1:{server.port}"),
+        *("-tls1_2", "-legacy_renegotiation", "-comp"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said = await asyncio.wait_for(process.stdout.readuntil(b"Verify return code"), 10)
+    process.stdin.write(b"R\n")  # its command: renegotiate
+    said += await asyncio.wait_for(process.stdout.read(), 10)  # it gives up; else it would go on
+    assert b"Compression: NONE" in said
+    assert b"RENEGOTIATING" in said
+    assert b"no renegotiation" in said
+    await process.wait()
 
 
 # -- over it -------------------------------------------------------------------------------------
