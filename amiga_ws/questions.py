@@ -87,7 +87,8 @@ class SystemPart(Part, frozen=True, kw_only=True):
 
 
 class TaskFilter(Part, frozen=True, kw_only=True):
-    """Which tasks, in which order. `search` looks in id, description, model, agent, phase, error class, tool."""
+    """Which tasks, in which order. `search` looks in id, description, model, agent, phase, error class
+    and the tools it has used."""
 
     status: Words = ()
     search: Search = ""

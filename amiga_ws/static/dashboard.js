@@ -15,35 +15,50 @@
  *                                 Inside a list row the path is the row's own, e.g. [data-field="tool_calls"]
  *   #attention[data-count], #attention-list li[data-kind][data-severity], #attention-clear
  *   #tasks tbody tr[data-task-id][data-status]; #chips button[data-status], #search, #tasks-count, #tasks-empty
+ *   #drawer[data-kind][data-id][data-state]    a task or session in full; reading | read | error. #waterfall li[data-state][data-tool],
+ *                                 #drawer-title, #drawer-close, #drawer-error, #drawer-log, #drawer-result, #drawer-sessions, #drawer-host
+ *   #sort, th [data-sort], #export-csv, #export-json
  *   #sessions li[data-session-id], #tools-list li[data-tool], #errors li[data-class]
  *   #activity li[data-kind], #activity-new
+ *   #freeze[aria-pressed]         the values stand still (body[data-frozen]); the stream goes on
  *   #sources [data-source="amiga"][data-state] with [data-field="state|as_of|path|error|hint"]
  *   #window button[data-hours][aria-pressed], [data-theme-button], #help-open, #help, #who, #menu, #signout
  *
- * In the URL: ?hours=, ?status=, ?q=.
+ * In the URL: see address.js.
  */
 import { Header } from "./header.js";
 import { LiveClient } from "./client.js";
 import { TaskTable } from "./tasks.js";
-import { Activity, markSections, renderAttention, renderErrors, renderSessions, renderSources, renderTools } from "./panels.js";
+import { Activity } from "./activity.js";
+import { Drawer } from "./drawer.js";
+import { markSections, renderAttention, renderErrors, renderSessions, renderSources, renderTools } from "./panels.js";
 import { bindFields } from "./fields.js";
 import { bindKeys } from "./keys.js";
 import { botSilence, renderTiles } from "./tiles.js";
 import { byId, setAttr, setText } from "./dom.js";
 import { SignInError, signIn, signOut, whoAmI } from "./session.js";
 import { Staying } from "./staying.js";
+import { offers, windowName } from "./empty.js";
+import { Freeze } from "./freeze.js";
+import * as address from "./address.js";
 import * as clock from "./clock.js";
+import * as format from "./format.js";
 
 const WINDOWS = [1, 6, 24, 168];
-const query = new URLSearchParams(location.search);
-const asked = Number(query.get("hours"));
+const asked = Number(address.parameter("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
 const header = new Header(() => client.state, () => client.start());
 const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
-const activity = new Activity();
-const tasks = new TaskTable(keepInUrl);
+const activity = new Activity(reveal);
+const tasks = new TaskTable(keepInUrl, (id) => drawer.open({ kind: "task", id }));
+const drawer = new Drawer({
+  opened: (id) => tasks.mark(id),
+  home: () => (tasks.current === null ? null : tasks.button(tasks.current)) ?? tasks.search,
+  search: (words) => find(words),
+});
+const freeze = new Freeze(() => { if (header.snapshot) paint(header.snapshot); });
 
 // -- what the server says ------------------------------------------------------------------------
 
@@ -52,7 +67,8 @@ client.addEventListener("snapshot", (event) => {
   clock.notBefore(snapshot.timestamp);
   header.snapshot = snapshot;
   header.alive();
-  paint(snapshot);
+  if (freeze.on) header.render(); // whether all is well is no less true while the values stand still
+  else paint(snapshot);
 });
 client.addEventListener("alive", (event) => {
   const { serverTime } = /** @type {CustomEvent} */ (event).detail;
@@ -81,9 +97,10 @@ function paint(snapshot) {
   renderTiles(snapshot);
   renderAttention(snapshot, reveal);
   tasks.update(snapshot);
-  renderTools(snapshot);
-  renderSessions(snapshot, reveal);
-  renderErrors(snapshot);
+  drawer.update(snapshot);
+  renderTools(snapshot, find);
+  renderSessions(snapshot, reveal, (id) => drawer.open({ kind: "session", id }));
+  renderErrors(snapshot, find);
   activity.update(snapshot);
   renderSources(snapshot);
   markSections(snapshot);
@@ -92,9 +109,20 @@ function paint(snapshot) {
   header.render();
 }
 
-/** @param {string} taskId */
-function reveal(taskId) {
-  tasks.reveal(taskId);
+/** Open what an id names: mostly a task's, but a call may carry a session's. @param {string} id */
+function reveal(id) {
+  const sessions = header.snapshot?.sessions;
+  const isTask = header.snapshot?.tasks.some((task) => task.task_id === id);
+  const isSession = !isTask && ([...(sessions?.active ?? []), ...(sessions?.recent ?? [])]
+    .some((session) => session.session_id === id && session.task_id !== id) || /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id));
+  drawer.open({ kind: isSession ? "session" : "task", id });
+}
+
+/** Show the tasks that have these words. @param {string} words */
+function find(words) {
+  tasks.filter({ status: "all", words });
+  byId("tasks-title").scrollIntoView({ block: "start" });
+  tasks.search.focus({ preventScroll: true });
 }
 
 // -- what the person does ------------------------------------------------------------------------
@@ -111,36 +139,41 @@ function showWindow(hours) {
   for (const button of document.querySelectorAll("#window button")) {
     setAttr(button, "aria-pressed", String(Number(/** @type {HTMLElement} */ (button).dataset.hours) === hours));
   }
-  const label = hours % 24 === 0 && hours > 24 ? `${hours / 24} d` : `${hours} h`;
+  const label = windowName(hours).replace("\u00a0", " ");
   for (const element of document.querySelectorAll("[data-window-label]")) setText(element, label);
 }
 
-/** The view is a link: window, status and search stand in the URL. */
+/** The view is a link. */
 function keepInUrl() {
-  const url = new URL(location.href);
-  const put = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ usual) =>
-    value === usual ? url.searchParams.delete(name) : url.searchParams.set(name, value);
-  put("hours", String(client.hours), "24");
-  put("status", tasks.status, "all");
-  put("q", tasks.search.value.trim(), "");
-  if (url.href !== location.href) history.replaceState(null, "", url);
+  const { status, words, sort } = tasks.view;
+  address.put({ hours: String(client.hours), status, q: words, sort }, { hours: "24", status: "all" });
 }
 
 for (const button of document.querySelectorAll("#window button")) {
   button.addEventListener("click", () => chooseWindow(Number(/** @type {HTMLElement} */ (button).dataset.hours)));
 }
 
+/** To the next or previous task, in the drawer if that is open. @param {number} by */
+function step(by) {
+  const id = tasks.move(by);
+  if (drawer.isOpen && id !== null) drawer.open({ kind: "task", id });
+}
+
 bindKeys({
-  "/": () => tasks.search.focus(),
-  j: () => tasks.move(1),
-  k: () => tasks.move(-1),
+  "/": () => { if (!drawer.isOpen) tasks.search.focus(); },
+  " ": () => freeze.toggle(),
+  j: () => step(1),
+  k: () => step(-1),
   Escape: () => {
+    if (drawer.isOpen) return false; // the dialog's own business
     if (document.activeElement === tasks.search) {
-      if (tasks.search.value) tasks.filter(tasks.status, "");
+      if (tasks.search.value) tasks.filter({ words: "" });
       else tasks.search.blur();
       return true;
     }
-    return tasks.close();
+    if (!freeze.on) return false;
+    freeze.toggle();
+    return true;
   },
   ...Object.fromEntries(WINDOWS.map((hours, index) => [String(index + 1), () => chooseWindow(hours)])),
 });
@@ -202,7 +235,10 @@ function toast(text) {
 
 setInterval(() => header.render(), 200);
 setInterval(() => {
+  freeze.tick();
+  if (freeze.on) return;
   clock.tick();
+  drawer.tick();
   if (header.snapshot) {
     botSilence(header.snapshot);
     markSections(header.snapshot);
@@ -217,6 +253,9 @@ window.addEventListener("online", wake);
 window.addEventListener("offline", () => header.render());
 document.addEventListener("visibilitychange", wake);
 
-tasks.filter(query.get("status") ?? "all", query.get("q") ?? "");
+offers.choose = chooseWindow;
+for (const element of document.querySelectorAll("[data-zone]")) setText(element, format.zone());
+tasks.filter({ status: address.parameter("status") ?? "all", words: address.parameter("q") ?? "", sort: address.parameter("sort") ?? "" });
+drawer.follow();
 showWindow(client.hours);
 client.start();

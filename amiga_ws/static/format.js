@@ -128,9 +128,19 @@ export function moment(epoch, now) {
 export function stamp(epoch) {
   if (!known(epoch)) return UNKNOWN;
   const at = new Date(epoch * 1000);
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(epoch)} ${offsetOf(at)}`;
+}
+
+/** The viewer's zone: "Europe/Berlin, UTC+01:00". */
+export function zone() {
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
+  return name === "UTC" ? name : `${name}, UTC${offsetOf(new Date())}`;
+}
+
+/** @param {Date} at "+01:00" */
+function offsetOf(at) {
   const offset = -at.getTimezoneOffset();
-  const zone = `${offset < 0 ? "-" : "+"}${pad(Math.floor(Math.abs(offset) / 60))}:${pad(Math.abs(offset) % 60)}`;
-  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(epoch)} ${zone}`;
+  return `${offset < 0 ? "-" : "+"}${pad(Math.floor(Math.abs(offset) / 60))}:${pad(Math.abs(offset) % 60)}`;
 }
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

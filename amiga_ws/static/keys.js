@@ -19,6 +19,8 @@ export function bindKeys(actions) {
     const target = /** @type {HTMLElement} */ (event.target);
     const typing = target.matches?.("input, textarea, select, [contenteditable]");
     if (event.key !== "Escape" && (typing || !single.checked)) return;
+    // on a button or in a list that scrolls, space has a meaning of its own
+    if (event.key === " " && target.closest?.("button, a, summary, [tabindex='0']")) return;
     if (event.key === "?") {
       help.showModal();
       event.preventDefault();

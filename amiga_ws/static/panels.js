@@ -1,10 +1,10 @@
 /**
- * The lists of the page: needs you, tools, sessions, errors, activity, sources.
+ * The lists of the page: needs you, tools, sessions, errors, sources.
  */
 import { byId, h, icon, part, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
 import * as format from "./format.js";
+import { emptyNote } from "./empty.js";
 import { now, since } from "./clock.js";
-import { statusIcon } from "./tasks.js";
 import { sourceName } from "./verdict.js";
 
 /** @typedef {import('./types.js').Snapshot} Snapshot */
@@ -55,27 +55,27 @@ export function renderAttention(snapshot, reveal) {
     });
 }
 
-/** What an empty list says: nothing there, or nobody knows. @param {HTMLElement} element @param {boolean} empty @param {Snapshot|null} snapshot @param {string} text */
-function emptyNote(element, empty, snapshot, text) {
-  show(element, empty && snapshot !== null);
-  const state = snapshot?.sources.amiga?.state;
-  setText(element, state === "ok" || state === undefined ? text : "Unknown while AMIGA’s database is not being read.");
+/** When the newest of these times was; null where there is none. @param {(number|null|undefined)[]} times */
+function newest(times) {
+  const known = times.filter(format.known);
+  return known.length ? Math.max(...known) : null;
 }
 
-/** @param {Snapshot} snapshot */
-export function renderTools(snapshot) {
+/** @param {Snapshot} snapshot @param {(tool: string) => void} find */
+export function renderTools(snapshot, find) {
   const { by_type, errors, durations } = snapshot.overview.tools;
   const tools = Object.entries(by_type).sort(([a, m], [b, n]) => n - m || a.localeCompare(b)).slice(0, 10);
   const most = Math.max(1, ...tools.map(([, calls]) => calls));
   const list = byId("tools-list");
-  emptyNote(byId("tools-empty"), tools.length === 0, snapshot, "No tool call in this window.");
+  emptyNote(byId("tools-empty"), tools.length === 0, snapshot, "No tool call in this window.",
+    newest(snapshot.activity.map((item) => (item.kind === "tool" ? item.timestamp : null))));
   reconcile(list, tools, ([name]) => name,
-    () => h("li", {}, h("span", { class: "name" }), h("span", { class: "bar", "aria-hidden": "true" }), h("span", { class: "num calls" }),
+    ([name]) => h("li", {}, h("button", { type: "button", class: "name plain", on: { click: () => find(name) } }), h("span", { class: "bar", "aria-hidden": "true" }), h("span", { class: "num calls" }),
       h("span", { class: "num errors" }), h("span", { class: "num muted time" })),
     (row, [name, calls]) => {
       row.dataset.tool = name;
       setText(first(row, ".name"), name);
-      first(row, ".name").title = name;
+      first(row, ".name").title = `Find tasks that used ${name}`;
       first(row, ".bar").style.setProperty("--value", String((100 * calls) / most));
       setText(first(row, ".calls"), format.int(calls));
       const failed = Object.hasOwn(errors, name) ? errors[name] : 0;
@@ -86,18 +86,20 @@ export function renderTools(snapshot) {
     });
 }
 
-/** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal */
-export function renderSessions(snapshot, reveal) {
+/** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal @param {(sessionId: string) => void} open */
+export function renderSessions(snapshot, reveal, open) {
   const { active, recent } = snapshot.sessions;
   const ids = new Set(active.map((session) => session.session_id));
   const rows = [...active.map((session) => ({ session, live: true })),
     ...recent.filter((session) => !ids.has(session.session_id)).map((session) => ({ session, live: false }))].slice(0, 12);
-  emptyNote(byId("sessions-empty"), rows.length === 0, snapshot, "No session in this window.");
+  emptyNote(byId("sessions-empty"), rows.length === 0, snapshot, "No session in this window.",
+    newest(snapshot.tasks.map((task) => task.updated_at)));
   reconcile(byId("sessions"), rows, (row) => row.session.session_id,
-    () => {
+    (row) => {
       const link = h("button", { type: "button", class: "link id", "data-field": "task_id", on: { click: () => reveal(link.textContent ?? "") } });
       return h("li", {}, h("span", { class: "glyph" }, icon("stopped"), h("span", { class: "hidden-text" })),
-        h("span", { class: "id", "data-field": "session_id" }), h("span", { class: "tag", "data-field": "kind" }), link,
+        h("button", { type: "button", class: "link id", "data-field": "session_id", on: { click: () => open(row.session.session_id) } }),
+        h("span", { class: "tag", "data-field": "kind" }), link,
         h("span", { class: "num" }, h("span", { "data-field": "tools" }), h("span", { class: "muted" }, " calls"),
           h("span", { class: "errors", "data-field": "errors" })),
         h("span", { class: "num muted", "data-field": "last_activity" }));
@@ -121,75 +123,22 @@ export function renderSessions(snapshot, reveal) {
     });
 }
 
-/** @param {Snapshot} snapshot */
-export function renderErrors(snapshot) {
-  emptyNote(byId("errors-empty"), snapshot.errors.length === 0, snapshot, "No errors in this window.");
+/** @param {Snapshot} snapshot @param {(name: string) => void} find */
+export function renderErrors(snapshot, find) {
+  emptyNote(byId("errors-empty"), snapshot.errors.length === 0, snapshot, "No errors in this window.",
+    newest(snapshot.tasks.map((task) => (task.status === "failed" ? task.ended_at : null))));
   reconcile(byId("errors"), snapshot.errors, (item) => item.class,
-    () => h("li", {}, h("span", { class: "num count", "data-field": "count" }), h("span", { class: "name", "data-field": "class" }),
+    (item) => h("li", {}, h("span", { class: "num count", "data-field": "count" }),
+      h("button", { type: "button", class: "name plain", "data-field": "class", on: { click: () => find(item.class) } }),
       h("span", { class: "muted times" }, "first ", h("span", { "data-field": "first" }), " · last ", h("span", { "data-field": "last" }))),
     (row, item) => {
       row.dataset.class = item.class;
       setText(part(row, "count"), `${format.int(item.count)} ×`);
       setText(part(row, "class"), format.words(item.class));
-      part(row, "class").title = item.class;
+      part(row, "class").title = `Find the tasks that failed so: ${item.class}`;
       since(part(row, "first"), item.first, "ago");
       since(part(row, "last"), item.last, "ago");
     });
-}
-
-/** The feed holds still while somebody reads it; the button says how much is new. */
-export class Activity {
-  constructor() {
-    this.list = byId("activity");
-    this.button = byId("activity-new");
-    /** @type {Snapshot|null} */
-    this.snapshot = null;
-    this.newest = 0; // timestamp of the newest entry shown
-    this.list.addEventListener("scroll", () => { if (this.list.scrollTop < 4) this.render(true); }, { passive: true });
-    this.button.addEventListener("click", () => { this.list.scrollTop = 0; this.render(true); });
-  }
-
-  /** @param {Snapshot|null} snapshot */
-  update(snapshot) {
-    this.snapshot = snapshot;
-    this.render(this.list.scrollTop < 4);
-  }
-
-  /** @param {boolean} follow */
-  render(follow) {
-    const items = this.snapshot?.activity ?? [];
-    const fresh = items.filter((item) => item.timestamp > this.newest).length;
-    show(this.button, !follow && fresh > 0);
-    if (!this.button.hidden) setText(this.button, `${fresh} new`);
-    emptyNote(byId("activity-empty"), items.length === 0, this.snapshot, "Nothing has happened yet.");
-    if (!follow) return;
-    this.newest = items[0]?.timestamp ?? 0;
-    reconcile(this.list, items, (item, index) => `${item.timestamp} ${item.kind} ${item.task_id} ${item.description} ${twin(items, index)}`,
-      () => h("li", {}, h("span", { class: "glyph" }, icon("unknown"), h("span", { class: "hidden-text", "data-field": "kind" })),
-        h("span", { class: "what" }, h("span", { "data-field": "description" }), " ", h("span", { class: "id", "data-field": "task_id" })),
-        h("time", { class: "num muted", "data-field": "timestamp" })),
-      (row, item) => {
-        row.dataset.kind = item.kind;
-        setAttr(row, "data-status", item.status);
-        setIcon(row, item.kind === "tool" ? (item.status === "failed" || item.status === "error" ? "failed" : "tool")
-          : item.kind === "session" ? "session" : statusIcon(item.status === "created" ? "pending" : item.status ?? ""));
-        setText(part(row, "kind"), `${item.kind}${item.status ? ` ${item.status}` : ""}:`);
-        setText(part(row, "description"), item.description);
-        part(row, "description").title = item.description;
-        const id = item.task_id ?? "";
-        setText(part(row, "task_id"), id.length > 12 ? id.slice(0, 8) : id); // a session's UUID would fill the line
-        part(row, "task_id").title = id;
-        since(part(row, "timestamp"), item.timestamp, "age");
-      });
-  }
-}
-
-/** Two events may be equal in every field: number them. @param {import('./types.js').Activity[]} items @param {number} index */
-function twin(items, index) {
-  const own = items[index];
-  let count = 0;
-  for (let i = index + 1; i < items.length && items[i].timestamp === own.timestamp; i += 1) count += 1;
-  return count;
 }
 
 const STATE_ICON = { ok: "completed", loading: "pending", missing: "unknown", stale: "warn", error: "failed" };

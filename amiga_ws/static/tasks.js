@@ -1,53 +1,51 @@
 /**
- * The task table: rows, chips, search, keyboard, and the older tasks that a filter brings in over REST.
- *
- * The stream carries the newest 50 tasks; with a filter the page shows the matching ones of them at once and asks
- * `/api/tasks` for the rest, at most every 5 s.
+ * The task table: chips, search, order, keyboard. Rows are those of the stream, and with a filter, an order or
+ * "Show more" what `older.js` brings beside them.
  */
-import { byId, h, icon, part, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
+import { byId, part, reconcile, setAttr, setText, show } from "./dom.js";
 import * as format from "./format.js";
-import { now, since } from "./clock.js";
+import { MAX_PAGES, OlderTasks, parameters } from "./older.js";
+import { STATUSES, durationOf, fillRow, taskRow } from "./taskrow.js";
 
 /** @typedef {import('./types.js').Snapshot} Snapshot */
 /** @typedef {import('./types.js').Task} Task */
 
-export const STATUSES = ["running", "pending", "completed", "failed", "stopped"];
-const ENDED = new Set(["completed", "failed", "stopped"]);
-const OLDER_EVERY_MS = 5_000;
-const PAGE_SIZE = 50;
-/** A phone shows so many rows until asked for all (dashboard.css counts them). */
+/** A phone shows so many rows until asked for all (tasks.css counts them). */
 const PHONE_ROWS = 12;
-
-/** @param {string} status */
-export function statusIcon(status) {
-  return STATUSES.includes(status) ? status : "unknown";
-}
+/** The first click on a heading; the second turns it round, the third goes back to "active first, newest first". */
+const FIRST = ["status", "description", "model", "agent_type", "-tool_calls", "-tokens", "-cost", "-duration", "-created_at"];
+const turned = (/** @type {string} */ sort) => (sort.startsWith("-") ? sort.slice(1) : `-${sort}`);
+const SORTS = new Set(["", ...FIRST, ...FIRST.map(turned)]);
 
 export class TaskTable {
-  /** @param {() => void} changed the filter has changed: keep it in the URL */
-  constructor(changed) {
+  /** @param {() => void} changed filter or order have changed: keep them in the URL @param {(taskId: string) => void} opens a row was chosen */
+  constructor(changed, opens) {
     this.changed = changed;
+    this.opens = opens;
     this.body = /** @type {HTMLElement} */ (byId("tasks").querySelector("tbody"));
     this.search = /** @type {HTMLInputElement} */ (byId("search"));
     this.chips = /** @type {HTMLElement[]} */ ([...byId("chips").querySelectorAll("button")]);
+    this.sorter = /** @type {HTMLSelectElement} */ (byId("sort"));
+    this.headings = /** @type {HTMLElement[]} */ ([...byId("tasks").querySelectorAll("th [data-sort]")]);
     this.status = "all";
+    this.sort = "";
     /** @type {Snapshot|null} */
     this.snapshot = null;
-    /** Tasks of `/api/tasks` for the present filter. @type {{key: string, tasks: Task[], total: number|null, at: number}} */
-    this.older = { key: "", tasks: [], total: null, at: 0 };
-    this.pages = 1;
+    this.older = new OlderTasks(() => this.render());
     /** Tasks whose process has ended. @type {Set<string>} */
     this.dead = new Set();
     /** @type {string|null} */
-    this.open = null; // the row whose details are shown
+    this.open = null; // the task in the drawer
     /** @type {string|null} */
     this.current = null; // the row the keyboard is on
 
-    for (const chip of this.chips) chip.addEventListener("click", () => this.filter(chip.dataset.status ?? "all", this.search.value));
-    this.search.addEventListener("input", () => this.filter(this.status, this.search.value));
+    for (const chip of this.chips) chip.addEventListener("click", () => this.filter({ status: chip.dataset.status }));
+    for (const heading of this.headings) heading.addEventListener("click", () => this.#turn(heading.dataset.sort ?? ""));
+    this.sorter.addEventListener("change", () => this.filter({ sort: this.sorter.value }));
+    this.search.addEventListener("input", () => this.filter({ words: this.search.value }));
     byId("tasks-all").addEventListener("click", () => setAttr(byId("tasks-table"), "data-all", ""));
-    byId("tasks-more").addEventListener("click", () => { this.pages += 1; this.older.at = 0; this.render(); });
-    byId("tasks-reset").addEventListener("click", () => { this.filter("all", ""); this.search.focus(); });
+    byId("tasks-more").addEventListener("click", () => this.#more());
+    byId("tasks-reset").addEventListener("click", () => { this.filter({ status: "all", words: "" }); this.search.focus(); });
     this.body.addEventListener("click", (event) => this.#clicked(event));
     this.body.addEventListener("focusin", (event) => {
       const row = /** @type {HTMLElement} */ (event.target).closest("tr[data-task-id]");
@@ -55,13 +53,31 @@ export class TaskTable {
     });
   }
 
-  /** @param {string} status @param {string} words */
-  filter(status, words) {
+  /** Change what is shown; what is not named stays. @param {{status?: string, words?: string, sort?: string}} wanted */
+  filter({ status = this.status, words = this.search.value, sort = this.sort }) {
     this.status = status === "all" || status === "other" || STATUSES.includes(status) ? status : "all";
+    this.sort = SORTS.has(sort) ? sort : "";
     if (this.search.value !== words) this.search.value = words;
-    this.pages = 1;
+    this.older.pages = 1;
     this.changed();
     this.render();
+  }
+
+  /** @param {string} first the order of a heading's first click */
+  #turn(first) {
+    this.filter({ sort: this.sort === first ? turned(first) : this.sort === turned(first) ? "" : first });
+  }
+
+  #more() {
+    const rows = this.#rows().length;
+    this.older.more();
+    setAttr(byId("tasks-table"), "data-all", "");
+    this.render();
+    this.focusAfter = rows; // the reader goes on where the list ended
+  }
+
+  get view() {
+    return { status: this.status, words: this.search.value.trim(), sort: this.sort };
   }
 
   /** @param {Snapshot|null} snapshot */
@@ -75,68 +91,64 @@ export class TaskTable {
 
   render() {
     for (const chip of this.chips) setAttr(chip, "aria-pressed", String((chip.dataset.status ?? "all") === this.status));
-    const snapshot = this.snapshot;
-    const words = this.search.value.trim();
-    const filtered = this.status !== "all" || words !== "";
-    const live = (snapshot?.tasks ?? []).filter((task) => this.#matches(task, words));
-    const rows = filtered ? this.#withOlder(live, words) : live;
-    const currency = snapshot?.overview.costs.currency;
-
-    reconcile(this.body, this.#withDetail(rows), (row) => row.key,
-      (row) => (row.detail ? detailRow() : taskRow()),
-      (element, row) => (row.detail ? fillDetail(element, row.task, currency) : this.#fill(element, row.task, currency)));
+    this.#showOrder();
+    const view = this.view;
+    const filtered = view.status !== "all" || view.words !== "";
+    const live = this.snapshot?.tasks ?? [];
+    const rows = filtered || view.sort || this.older.pages > 1 ? this.#withOlder(live) : live;
+    const currency = this.snapshot?.overview.costs.currency;
+    reconcile(this.body, rows, (task) => task.task_id, taskRow, (row, task) =>
+      fillRow(row, task, { currency, open: task.task_id === this.open, dead: this.dead.has(task.task_id) }));
     this.#roving();
     this.#notes(rows.length, filtered);
+    if (this.focusAfter !== null && rows.length > this.focusAfter) {
+      part(this.#rows()[this.focusAfter], "description").focus();
+      this.focusAfter = null;
+    }
   }
 
-  /** @param {Task[]} rows */
-  #withDetail(rows) {
-    return rows.flatMap((task) => {
-      const row = { key: task.task_id, task, detail: false };
-      return task.task_id === this.open ? [row, { key: `${task.task_id} detail`, task, detail: true }] : [row];
-    });
+  #showOrder() {
+    setAttr(this.sorter, "data-value", this.sort);
+    if (this.sorter.value !== this.sort) this.sorter.value = this.sort;
+    for (const heading of this.headings) {
+      const first = heading.dataset.sort ?? "";
+      const on = this.sort === first || this.sort === turned(first);
+      setAttr(/** @type {Element} */ (heading.closest("th")), "aria-sort", !on ? "none" : this.sort.startsWith("-") ? "descending" : "ascending");
+    }
+    for (const kind of ["csv", "json"]) {
+      const query = parameters(this.view);
+      query.set("format", kind);
+      setAttr(byId(`export-${kind}`), "href", `/api/export/tasks?${query}`);
+    }
   }
 
-  /** @param {Task} task @param {string} words */
+  /** @param {Task} task */
+  #hasStatus(task) {
+    if (this.status === "all") return true;
+    return this.status === "other" ? !STATUSES.includes(task.status) : task.status === this.status;
+  }
+
+  /** @param {Task} task @param {string[]} words */
   #matches(task, words) {
-    if (this.status === "other" ? STATUSES.includes(task.status) : this.status !== "all" && task.status !== this.status) return false;
-    if (!words) return true;
+    if (!this.#hasStatus(task)) return false;
     const text = [task.task_id, task.description, task.model, task.agent_type, task.phase, task.error_class, task.current_tool?.name]
       .join(" ").toLowerCase();
-    return words.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+    return words.every((word) => text.includes(word));
   }
 
-  /** The live rows, and after them what REST knows beyond. @param {Task[]} live @param {string} words */
-  #withOlder(live, words) {
-    const key = `${this.status}\n${words}\n${this.pages}`;
-    const due = performance.now() - this.older.at > OLDER_EVERY_MS;
-    if (this.snapshot && (this.older.key !== key ? true : due)) this.#fetchOlder(key, words);
-    if (this.older.key.split("\n").slice(0, 2).join("\n") !== `${this.status}\n${words}`) return live;
-    const seen = new Set((this.snapshot?.tasks ?? []).map((task) => task.task_id));
-    return [...live, ...this.older.tasks.filter((task) => !seen.has(task.task_id))];
-  }
-
-  /** @param {string} key @param {string} words */
-  #fetchOlder(key, words) {
-    const same = this.older.key.startsWith(`${this.status}\n${words}\n`);
-    this.older = { key, tasks: same ? this.older.tasks : [], total: same ? this.older.total : null, at: performance.now() };
-    const query = new URLSearchParams({ page: "1", page_size: String(Math.min(100, PAGE_SIZE * this.pages)) });
-    if (this.status !== "all") query.set("status", this.status);
-    if (words) query.set("search", words);
-    clearTimeout(this.typing);
-    // typing is not a request a letter
-    this.typing = setTimeout(async () => {
-      try {
-        const response = await fetch(`/api/tasks?${query}`, { headers: { Accept: "application/json" }, cache: "no-store" });
-        if (!response.ok) return;
-        const answer = await response.json();
-        if (this.older.key !== key || !Array.isArray(answer.tasks)) return;
-        this.older = { key, tasks: answer.tasks, total: answer.total ?? null, at: performance.now() };
-        this.render();
-      } catch {
-        // the live rows stay; the stream says what is wrong with the connection
-      }
-    }, same ? 0 : 200);
+  /** The live rows that match, and what REST knows beyond; of a task that both have, the live one. @param {Task[]} live */
+  #withOlder(live) {
+    const view = this.view;
+    if (this.snapshot) this.older.want(view);
+    const words = view.words.toLowerCase().split(/\s+/).filter(Boolean);
+    const newest = new Map(live.map((task) => [task.task_id, task]));
+    const rows = new Map(live.filter((task) => this.#matches(task, words)).map((task) => [task.task_id, task]));
+    for (const task of this.older.tasks) {
+      const shown = newest.get(task.task_id) ?? task;
+      if (!rows.has(task.task_id) && this.#hasStatus(shown)) rows.set(task.task_id, shown);
+    }
+    const found = [...rows.values()];
+    return view.sort ? found.sort(byOrder(view.sort)) : found;
   }
 
   /** @param {number} shown @param {boolean} filtered */
@@ -150,56 +162,14 @@ export class TaskTable {
         : state === "ok" ? "AMIGA has no tasks yet." : "No tasks to show: AMIGA's database has not been read.");
       show(byId("tasks-reset"), filtered);
     }
-    const count = byId("tasks-count");
-    setText(count, shown === 0 ? "" : format.known(total) && total > shown
-      ? `${filtered ? "First" : "Active and newest"} ${format.int(shown)} of ${format.int(total)}` : format.plural(shown, "task"));
-    show(byId("tasks-hint"), !filtered && format.known(total) && total > shown && shown > 0);
+    const beyond = format.known(total) && total > shown;
+    setText(byId("tasks-count"), shown === 0 ? "" : beyond
+      ? `${filtered || this.sort ? "First" : "Active and newest"} ${format.int(shown)} of ${format.int(total)}` : format.plural(shown, "task"));
     setText(byId("tasks-all"), `Show all ${format.int(shown)}`);
     setAttr(byId("tasks-table"), "data-long", shown > PHONE_ROWS ? "" : null);
-    show(byId("tasks-more"), filtered && format.known(total) && total > shown && this.pages < 2);
+    show(byId("tasks-more"), beyond && shown > 0 && this.older.pages < MAX_PAGES);
+    show(byId("tasks-hint"), beyond && shown > 0 && this.older.pages >= MAX_PAGES);
     show(byId("tasks-table"), shown > 0 || this.snapshot === null);
-  }
-
-  // -- one row -----------------------------------------------------------------------------------
-
-  /** @param {HTMLElement} row @param {Task} task @param {string|undefined} currency */
-  #fill(row, task, currency) {
-    row.dataset.taskId = task.task_id;
-    row.dataset.status = task.status;
-    setAttr(row, "data-open", task.task_id === this.open ? "" : null);
-    const status = part(row, "status");
-    setIcon(status, statusIcon(task.status));
-    setText(/** @type {Element} */ (status.querySelector(".word")), format.words(task.status));
-    const description = part(row, "description");
-    setText(description, task.description || "(no description)");
-    description.title = task.description;
-    setAttr(description, "aria-expanded", String(task.task_id === this.open));
-    setText(part(row, "task_id"), task.task_id);
-    setText(part(row, "model"), task.model ?? format.UNKNOWN);
-    setText(part(row, "agent_type"), task.agent_type ? format.words(task.agent_type) : format.UNKNOWN);
-    const phase = part(row, "phase");
-    show(phase, Boolean(task.phase) && task.phase !== task.agent_type);
-    setText(phase, task.phase ? format.words(task.phase) : "");
-    setText(part(row, "current_tool.name"), task.current_tool?.name ?? format.UNKNOWN);
-    const tool = part(row, "current_tool.since");
-    show(tool, task.current_tool !== null);
-    since(tool, task.current_tool?.since, "duration");
-    const gone = part(row, "process");
-    show(gone, task.status === "running" && this.dead.has(task.task_id));
-    gone.title = "The task counts as running, but its process has ended.";
-    setAttr(row, "data-tool", task.current_tool || !gone.hidden ? "" : null);
-    setText(part(row, "tool_calls"), format.int(task.tool_calls));
-    const errors = part(row, "tool_errors");
-    show(errors, (task.tool_errors ?? 0) > 0);
-    setText(errors, format.known(task.tool_errors) ? `(${format.int(task.tool_errors)})` : "");
-    errors.title = format.known(task.tool_errors) ? format.plural(task.tool_errors, "error") : "";
-    setText(part(row, "tokens"), format.compact(task.tokens));
-    part(row, "tokens").title = format.known(task.tokens) ? `${format.int(task.tokens)} tokens` : "";
-    setText(part(row, "cost"), format.money(task.cost, currency));
-    taskDuration(part(row, "duration"), task);
-    const started = part(row, "created_at");
-    setText(started, format.moment(task.created_at, now()));
-    started.title = format.stamp(task.created_at);
   }
 
   // -- keyboard and mouse ------------------------------------------------------------------------
@@ -222,42 +192,30 @@ export class TaskTable {
     this.#roving();
   }
 
-  /** @param {number} step 1 down, -1 up */
+  /** Put the keyboard on the next or previous row. @param {number} step 1 down, -1 up @returns {string|null} its task */
   move(step) {
     const rows = this.#rows();
-    if (!rows.length) return;
-    const at = rows.findIndex((row) => row.contains(document.activeElement));
-    const remembered = Math.max(0, rows.findIndex((row) => row.dataset.taskId === this.current));
-    const row = rows[at < 0 ? remembered : Math.min(rows.length - 1, Math.max(0, at + step))];
-    part(row, "description").focus({ preventScroll: true });
+    if (!rows.length) return null;
+    const remembered = rows.findIndex((row) => row.dataset.taskId === this.current);
+    const at = this.open !== null || rows.some((row) => row.contains(document.activeElement)) ? remembered : -1;
+    const row = rows[at < 0 ? Math.max(0, remembered) : Math.min(rows.length - 1, Math.max(0, at + step))];
+    this.#makeCurrent(row);
     row.scrollIntoView({ block: "nearest" });
+    part(row, "description").focus({ preventScroll: true }); // does nothing under an open drawer
+    return this.current;
   }
 
-  /** Show the details of a task, or hide them. @param {string} taskId */
-  toggle(taskId) {
-    this.open = this.open === taskId ? null : taskId;
-    this.render();
-  }
-
-  /** @returns {boolean} whether there was something to close */
-  close() {
-    if (this.open === null) return false;
-    this.open = null;
-    this.render();
-    return true;
-  }
-
-  /** Bring a task into view from elsewhere on the page. @param {string} taskId */
-  reveal(taskId) {
+  /** Which task is in the drawer now. @param {string|null} taskId */
+  mark(taskId) {
     this.open = taskId;
-    this.status = "all";
-    this.search.value = this.snapshot?.tasks.some((task) => task.task_id === taskId) ? "" : taskId;
-    this.changed();
+    if (taskId !== null) this.current = taskId;
     this.render();
+  }
+
+  /** The row's button, where the focus goes back to. @param {string} taskId @returns {HTMLElement|null} */
+  button(taskId) {
     const row = this.#rows().find((element) => element.dataset.taskId === taskId);
-    if (!row) return;
-    row.scrollIntoView({ block: "center" });
-    part(row, "description").focus({ preventScroll: true });
+    return row ? part(row, "description") : null;
   }
 
   /** @param {MouseEvent} event */
@@ -265,72 +223,22 @@ export class TaskTable {
     const row = /** @type {HTMLElement} */ (event.target).closest("tr[data-task-id]");
     if (!row || getSelection()?.toString()) return; // selecting text is not a click
     const id = /** @type {HTMLElement} */ (row).dataset.taskId;
-    if (id) this.toggle(id);
+    if (id) this.opens(id);
   }
 
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
-  typing = undefined;
+  /** @type {number|null} */
+  focusAfter = null;
 }
 
-/** @param {HTMLElement} element @param {Task} task */
-function taskDuration(element, task) {
-  if (ENDED.has(task.status)) {
-    delete element.dataset.since;
-    element.removeAttribute("title");
-    const known = task.ended_at !== null && task.created_at !== null;
-    setText(element, known ? format.duration(/** @type {number} */ (task.ended_at) - /** @type {number} */ (task.created_at)) : format.UNKNOWN);
-  } else since(element, task.created_at, "duration");
-}
-
-/** @param {string} field @param {Record<string, any>} [attributes] */
-const value = (field, attributes = {}) => h("span", { "data-field": field, ...attributes });
-
-function taskRow() {
-  const cell = (/** @type {string} */ name, /** @type {string} */ label, /** @type {Node[]} */ ...children) =>
-    h("td", { class: `c-${name}`, role: "cell", "data-label": label }, ...children);
-  const status = value("status", { class: "status" });
-  status.append(icon("unknown"), h("span", { class: "word" }));
-  return h("tr", { role: "row" },
-    cell("status", "Status", status, value("task_id", { class: "id" })),
-    cell("task", "Task", h("button", { type: "button", class: "description", "data-field": "description", "aria-expanded": "false" })),
-    cell("model", "Model", value("model")),
-    cell("agent", "Agent", value("agent_type"), value("phase", { class: "phase" })),
-    cell("tool", "Tool now", value("current_tool.name", { class: "tool" }), value("current_tool.since", { class: "tool-time" }),
-      h("span", { class: "gone", "data-field": "process" }, "process gone")),
-    cell("calls", "Calls", value("tool_calls"), value("tool_errors", { class: "errors" })),
-    cell("tokens", "Tokens", value("tokens")),
-    cell("cost", "Cost", value("cost")),
-    cell("duration", "Duration", value("duration")),
-    cell("started", "Started", value("created_at")),
-  );
-}
-
-function detailRow() {
-  return h("tr", { class: "detail", role: "row" }, h("td", { colspan: "10", role: "cell" }, h("p", { class: "full" }), h("dl", { class: "facts" })));
-}
-
-/** @param {HTMLElement} row @param {Task} task @param {string|undefined} currency */
-function fillDetail(row, task, currency) {
-  setText(/** @type {Element} */ (row.querySelector(".full")), task.description || "(no description)");
-  /** @type {[string, string][]} */
-  const facts = [
-    ["Task", task.task_id],
-    ["Status", format.words(task.status)],
-    ["Error class", task.error_class ?? format.UNKNOWN],
-    ["Agent", task.agent_type ?? format.UNKNOWN],
-    ["Phase", task.phase ?? format.UNKNOWN],
-    ["Model", task.model ?? format.UNKNOWN],
-    ["Created", format.stamp(task.created_at)],
-    ["Last change", format.stamp(task.updated_at)],
-    ["Ended", format.stamp(task.ended_at)],
-    ["Tool calls", `${format.int(task.tool_calls)} (${format.int(task.tool_errors)} errors)`],
-    ["Tokens", format.int(task.tokens)],
-    ["Cost", format.money(task.cost, currency)],
-  ];
-  reconcile(/** @type {Element} */ (row.querySelector(".facts")), facts, ([name]) => name,
-    () => h("div", {}, h("dt"), h("dd")),
-    (pair, [name, text]) => {
-      setText(/** @type {Element} */ (pair.firstElementChild), name);
-      setText(/** @type {Element} */ (pair.lastElementChild), text);
-    });
+/** As the server sorts: unknown values last either way. @param {string} sort @returns {(one: Task, other: Task) => number} */
+function byOrder(sort) {
+  const name = sort.replace("-", "");
+  const sign = sort.startsWith("-") ? -1 : 1;
+  const of = (/** @type {any} */ task) => (name === "duration" ? durationOf(task) : task[name]) ?? null;
+  return (one, other) => {
+    const [a, b] = [of(one), of(other)];
+    if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
+    if (a === b) return sign * (one.task_id < other.task_id ? -1 : 1);
+    return sign * (a < b ? -1 : 1);
+  };
 }

@@ -11,8 +11,19 @@
  *   current_tool: {name: string, since: number}|null, tool_calls: number|null, tool_errors: number|null,
  *   error_class: string|null, tokens: number|null, cost: number|null}} Task
  *
- * @typedef {{session_id: string, task_id: string|null, kind: string, last_activity: number|null, tools: number,
+ * @typedef {{session_id: string, task_id: string|null, kind: string, state: 'active'|'idle'|'ended', last_activity: number|null, tools: number,
  *   errors: number}} Session
+ *
+ * @typedef {{tool: string, state: 'ok'|'failed'|'running'|'orphaned', started: number|null, ended: number|null,
+ *   parameters: unknown, error: string|null, error_category: string|null}} ToolCall
+ *
+ * @typedef {{calls: ToolCall[], total: number, parameters_hidden: boolean, problem: string|null}} Calls
+ *
+ * @typedef {{task: Task, description: string, error: string|null, result: string|null, sessions: string[],
+ *   log: {timestamp: number|null, message: string}[], work: Calls}} TaskDetail
+ *
+ * @typedef {{session: Session, task: Task|null, began: number|null, tokens: number|null, cost: number|null,
+ *   work: Calls}} SessionDetail
  *
  * @typedef {{timestamp: number, kind: string, description: string, task_id: string|null,
  *   status: string|null}} Activity

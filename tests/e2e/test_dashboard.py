@@ -84,9 +84,11 @@ def test_single_keys_move_through_the_page(viewer):
     first = viewer["#tasks tbody tr[data-task-id]"].first
     expect(first.locator('[data-field="description"]')).to_be_focused()
     keys.press("Enter")
-    expect(viewer["#tasks tr.detail"]).to_contain_text("Last change")
+    expect(viewer["#drawer"]).to_be_visible()
+    expect(viewer["#drawer-title"]).to_be_focused()
     keys.press("Escape")
-    expect(viewer["#tasks tr.detail"]).to_have_count(0)
+    expect(viewer["#drawer"]).to_be_hidden()
+    expect(first.locator('[data-field="description"]')).to_be_focused()
     keys.press("j")
     keys.press("k")
     expect(first.locator('[data-field="description"]')).to_be_focused()

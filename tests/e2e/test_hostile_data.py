@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from installed import Site
@@ -30,7 +34,9 @@ def site(tmp_path_factory):
 
 def fill(sim, now):
     task = sim.start_task(description=IMAGE, task_id=f"t{IMAGE}", model=SCRIPT, agent_type=IMAGE, at=now - 50)
-    sim.start_tool(task, f"Tool{IMAGE}", at=now - 5)
+    sim.start_tool(
+        task, f"Tool{IMAGE}", {"command": SCRIPT, IMAGE: QUOTES, "__proto__": {"x": 1}}, at=now - 5
+    )
     for tool in (SCRIPT, QUOTES, "__proto__", "constructor"):
         sim.end_tool(
             sim.start_tool(task, tool, at=now - 20), ok=False, error=f"{IMAGE} {SCRIPT}", at=now - 19
@@ -39,6 +45,11 @@ def fill(sim, now):
         "UPDATE tool_usage SET error_category = ? WHERE error_category IS NOT NULL", (f"class{IMAGE}",)
     )
     sim.con.execute("UPDATE tasks SET current_phase = ?", (f"phase{IMAGE}",))
+    log = json.dumps([{"timestamp": IMAGE, "message": IMAGE}, {"message": {SCRIPT: QUOTES}}])
+    sim.con.execute(
+        "UPDATE tasks SET description = ?, activity_log = ?, result = ?, error = ?, status = 'failed'",
+        (f"{IMAGE} in full", log, f"{IMAGE} {SCRIPT}", f"{IMAGE} {QUOTES}"),
+    )
     failed = sim.start_task(description=SCRIPT, task_id="__proto__", at=now - 40)
     sim.fail_task(failed, error=f"{IMAGE} {QUOTES}", at=now - 30)
     sim.queue_task(QUOTES, task_id="quotes", model=QUOTES, at=now - 20)
@@ -62,9 +73,58 @@ def test_dashboard_shows_hostile_text_and_runs_none_of_it(viewer):
         assert said in text, said
     for row in viewer["#tasks tbody tr[data-task-id]"].all():
         row.locator('[data-field="description"]').click()
-        expect(viewer["#tasks tr.detail"]).to_be_visible()
+        expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
+        for call in viewer["#waterfall summary"].all():
+            call.click()
         assert_inert(viewer)
+        viewer.page.keyboard.press("Escape")
+        expect(viewer["#drawer"]).to_be_hidden()
     assert_inert(viewer)
+
+
+def test_drawer_shows_hostile_calls_errors_log_and_result_as_text(viewer):
+    viewer.arrive(f"/?task={quote(f't{IMAGE}')}")
+    expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
+    expect(viewer["#drawer-title"]).to_have_text(f"{IMAGE} in full")
+    for selector in ("#waterfall", "#drawer-log-list", "#drawer-result-text", "#drawer-error-text"):
+        expect(viewer[selector]).to_contain_text(IMAGE)
+    call = viewer["#waterfall li"].filter(has_text=f"Tool{IMAGE}")
+    call.locator("summary").click()
+    expect(call.locator(".parameters")).to_contain_text(SCRIPT)
+    expect(call.locator(".parameters")).to_contain_text("__proto__")
+    assert_inert(viewer)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        f"task={quote(SCRIPT)}",
+        "task=__proto__",
+        f"session={quote(IMAGE)}",
+        "session=..%2F..%2Fadmin",
+        "task=%2e%2e",
+    ],
+)
+def test_hostile_address_opens_a_drawer_that_says_what_there_is(viewer, wanted):
+    viewer.forgive("status of 404")
+    viewer.arrive(f"/?{wanted}")
+    expect(viewer["#drawer"]).to_have_attribute("data-state", re.compile("read|error"))
+    assert_inert(viewer)
+
+
+def test_exports_of_hostile_tasks_are_files_of_text(viewer, site):
+    viewer.arrive()
+    headers = {"Authorization": f"Bearer {site.token()}"}
+    for kind, content_type in (("csv", "text/csv"), ("json", "application/json")):
+        with viewer.page.expect_download() as saved:
+            viewer[f"#export-{kind}"].click()
+        text = Path(saved.value.path()).read_text(encoding="utf-8")
+        assert IMAGE in text
+        status, reply, _ = site.ask("GET", f"/api/export/tasks?format={kind}", headers)
+        assert status == 200
+        assert reply["Content-Type"].startswith(content_type)
+        assert reply["X-Content-Type-Options"] == "nosniff"
+        assert reply["Content-Disposition"].startswith("attachment;")
 
 
 def test_lists_beside_the_tasks_show_hostile_names(viewer):

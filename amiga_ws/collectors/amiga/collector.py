@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from amiga_ws.collectors.amiga import detail, listing, minutes, view
 from amiga_ws.collectors.amiga.attention import Surroundings, attention
@@ -110,11 +110,15 @@ class AmigaCollector:
 
     def find_tasks(self, query: TaskQuery) -> TaskPage:
         """One page of tasks. See the TaskCollector protocol."""
-        return listing.page_of(self._every_task(), query, self._clock())
+        model = self._loaded()
+        if model is None:
+            return TaskPage(tasks=[], total=0, page=query.page, page_size=query.page_size)
+        return listing.page_of(model, query, self._clock())
 
     def all_tasks(self, wanted: TaskFilter) -> list[Task]:
         """All tasks that match. See the TaskCollector protocol."""
-        return listing.matching(self._every_task(), wanted, self._clock())[: listing.MAX_TASKS]
+        model = self._loaded()
+        return [] if model is None else listing.matching(model, wanted, self._clock())[: listing.MAX_TASKS]
 
     def find_sessions(self, query: SessionQuery) -> SessionPage:
         """One page of sessions. See the TaskCollector protocol."""
@@ -136,15 +140,13 @@ class AmigaCollector:
         model, now = self._loaded(), self._clock()
         if model is None:
             return None
-        owner = model.calls.owners.get(session_id)
+        owner, log = model.calls.owners.get(session_id), model.hooks.sessions.get(session_id)
         if owner is not None:
             session = view.session(model, owner, now)
+        elif log is not None and log.last is not None:
+            session = view.hook_session(model, log, log.last, now)
         else:
-            known = view.hook_only(model, now, len(model.hooks.sessions))
-            found = next((one for one in known if one.session_id == session_id), None)
-            if found is None:
-                return None
-            session = found
+            return None
         return detail.session_detail(
             model, self._database, session, session_id, hide=self._config.hide_parameters
         )
@@ -168,10 +170,6 @@ class AmigaCollector:
     def _loaded(self) -> Model | None:
         model = self._model
         return None if model is None or not model.loaded else model
-
-    def _every_task(self) -> Iterator[Task]:
-        model = self._loaded()
-        return iter(()) if model is None else (view.task(model, one) for one in model.tasks.newest_first())
 
     def _update(self, now: float) -> None:
         path = str(self._config.database)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from amiga_ws.collectors.amiga import view
 from amiga_ws.collectors.amiga.model import Model
+from amiga_ws.collectors.amiga.tasks import TaskRecord
 from amiga_ws.questions import SessionPage, SessionQuery, TaskFilter, TaskPage, TaskQuery
 from amiga_ws.snapshot import Session, Task
 
 MAX_TASKS = 10_000  # in one answer
 
 
-def matching(tasks: Iterable[Task], wanted: TaskFilter, now: float) -> list[Task]:
+def matching(model: Model, wanted: TaskFilter, now: float) -> list[Task]:
     """The tasks that match, sorted. Unknown values come last either way."""
     words, statuses = wanted.search.casefold().split(), frozenset(wanted.status)
-    found = [task for task in tasks if (not statuses or task.status in statuses) and _has(task, words)]
+    found = [
+        view.task(model, record)
+        for record in model.tasks.newest_first()
+        if (not statuses or record.status in statuses) and (not words or _has(model, record, words))
+    ]
     name, descending = wanted.sort.removeprefix("-"), wanted.sort.startswith("-")
     value: Callable[[Task], Any] = lambda task: getattr(task, name)  # noqa: E731 - one of two
     if name == "duration":
@@ -27,9 +32,9 @@ def matching(tasks: Iterable[Task], wanted: TaskFilter, now: float) -> list[Task
     return [*(task for _, _, task in known), *unknown]
 
 
-def page_of(tasks: Iterable[Task], query: TaskQuery, now: float) -> TaskPage:
+def page_of(model: Model, query: TaskQuery, now: float) -> TaskPage:
     """One page of the tasks that match."""
-    found = matching(tasks, query, now)
+    found = matching(model, query, now)
     start = (query.page - 1) * query.page_size
     page = found[start : start + query.page_size]
     return TaskPage(tasks=page, total=len(found), page=query.page, page_size=query.page_size)
@@ -53,19 +58,18 @@ def sessions(model: Model, query: SessionQuery, now: float) -> SessionPage:
     return SessionPage(sessions=page, total=len(found), page=query.page, page_size=query.page_size)
 
 
-def _has(task: Task, words: list[str]) -> bool:
-    if not words:
-        return True
-    tool = task.current_tool.name if task.current_tool else None
-    texts = (
-        task.task_id,
-        task.description,
-        task.model,
-        task.agent_type,
-        task.phase,
-        task.error_class,
-        tool,
-    )
+def _has(model: Model, record: TaskRecord, words: list[str]) -> bool:
+    texts = [
+        view.shown_id(record.task_id),
+        record.description,
+        record.model,
+        record.agent_type,
+        record.phase,
+        record.error_class,
+    ]
+    for key in model.owners_of(record.task_id):
+        owner = model.calls.owners.get(key)
+        texts += [model.calls.tools[tool] for tool in owner.groups] if owner is not None else []
     text = " ".join(one for one in texts if one).casefold()
     return all(word in text for word in words)
 

@@ -250,21 +250,24 @@ def session(model: Model, owner: Owner, now: float) -> Session:
 
 def hook_only(model: Model, now: float, most: int) -> list[Session]:
     """Sessions that the hook logs know and the database does not, of the `most` that moved last."""
-    rows: list[Session] = []
-    for log in itertools.islice(reversed(model.hooks.sessions.values()), most):
-        if log.last is not None and not _has_rows(model, log):
-            record = model.task_of(log.session_id)
-            rows.append(
-                Session(
-                    session_id=shown_id(log.session_id),
-                    task_id=None if record is None else shown_id(record.task_id),
-                    kind="cli" if record is None else "task",
-                    state=_state(record, log.last, now),
-                    last_activity=log.last,
-                    tools=log.lines,
-                )
-            )
-    return rows
+    return [
+        hook_session(model, log, log.last, now)
+        for log in itertools.islice(reversed(model.hooks.sessions.values()), most)
+        if log.last is not None and not _has_rows(model, log)
+    ]
+
+
+def hook_session(model: Model, log: HookSession, last: float, now: float) -> Session:
+    """A session as its hook log tells of it."""
+    record = model.task_of(log.session_id)
+    return Session(
+        session_id=shown_id(log.session_id),
+        task_id=None if record is None else shown_id(record.task_id),
+        kind="cli" if record is None else "task",
+        state=_state(record, last, now),
+        last_activity=last,
+        tools=log.lines,
+    )
 
 
 def _has_rows(model: Model, session: HookSession) -> bool:

@@ -1,0 +1,204 @@
+"""The drawer: a task or a session in full, its address, its focus, and that it goes with the stream."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from amiga_ws.collectors.amiga import detail
+
+PHONE = {"width": 390, "height": 844}
+
+
+def row_of(viewer, text):
+    return viewer["#tasks tbody tr"].filter(has_text=text)
+
+
+def opened(viewer, text):
+    """Click the task's row; the drawer has read it."""
+    row_of(viewer, text).locator('[data-field="description"]').click()
+    expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
+    expect(viewer["#drawer-title"]).to_have_text(text)
+
+
+def test_a_row_opens_the_task_in_full(viewer):
+    viewer.arrive()
+    opened(viewer, "Upgrade the parser")
+    expect(viewer["#drawer-status"]).to_contain_text("failed")
+    expect(viewer["#drawer-duration"]).to_have_text("1 m 40 s")
+    expect(viewer["#drawer-calls-count"]).to_have_text("1")
+    expect(viewer["#drawer-error"]).to_contain_text("no output")
+    expect(viewer["#waterfall li"]).to_have_count(1)
+    call = viewer['#waterfall li[data-tool="Edit"]']
+    expect(call).to_have_attribute("data-state", "failed")
+    expect(call.locator(".time")).to_have_text("2.0 s")
+    call.locator("summary").click()
+    expect(call.locator(".error")).to_contain_text("String not found")
+    expect(call.locator(".parameters")).to_contain_text("pytest -q")
+    assert viewer.sideways_px() == 0
+
+
+def test_its_numbers_are_those_of_the_table(viewer):
+    viewer.arrive()
+    for text in ("Write release notes", "Fix flaky login test"):
+        calls = row_of(viewer, text).locator('[data-field="tool_calls"]').text_content()
+        opened(viewer, text)
+        expect(viewer["#drawer-calls-count"]).to_have_text(calls)
+        expect(viewer["#waterfall li"]).to_have_count(int(calls))
+        viewer.page.keyboard.press("Escape")
+
+
+def test_the_address_names_what_is_open_and_back_closes_it(viewer, look, site):
+    viewer.arrive("/?hours=6")
+    opened(viewer, "Upgrade the parser")
+    address = viewer.page.url
+    assert "hours=6&task=" in address
+    viewer.page.go_back()
+    expect(viewer["#drawer"]).to_be_hidden()
+    assert viewer.page.url.endswith("/?hours=6")
+    viewer.page.go_forward()
+    expect(viewer["#drawer-title"]).to_have_text("Upgrade the parser")
+    viewer.page.keyboard.press("Escape")
+    expect(viewer["#drawer"]).to_be_hidden()
+    viewer.page.wait_for_url("**/?hours=6")
+
+    other = look(site).arrive(address.removeprefix(site.url))  # a link from elsewhere
+    expect(other["#drawer-title"]).to_have_text("Upgrade the parser")
+    other["#drawer-close"].click()
+    expect(other["#drawer"]).to_be_hidden()
+    assert other.page.url.endswith("/?hours=6")
+    expect(other["#tasks tbody tr"]).to_have_count(4)
+
+
+def test_focus_goes_in_stays_in_and_comes_back(viewer):
+    viewer.arrive()
+    button = row_of(viewer, "Upgrade the parser").locator('[data-field="description"]')
+    opened(viewer, "Upgrade the parser")
+    expect(viewer["#drawer-title"]).to_be_focused()
+    for _ in range(15):
+        viewer.page.keyboard.press("Tab")
+        assert viewer.page.evaluate(
+            "document.activeElement === document.body || Boolean(document.activeElement.closest('#drawer'))"
+        )
+    viewer.page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    button.press("Enter")
+    viewer.page.mouse.click(20, 400)  # beside it
+    expect(viewer["#drawer"]).to_be_hidden()
+
+
+def test_keys_go_from_task_to_task_inside(viewer):
+    viewer.arrive()
+    titles = viewer['#tasks [data-field="description"]'].all_text_contents()
+    viewer.page.keyboard.press("j")
+    viewer.page.keyboard.press("Enter")
+    for title in titles[1:]:
+        viewer.page.keyboard.press("j")
+        expect(viewer["#drawer-title"]).to_have_text(title)
+    viewer.page.keyboard.press("k")
+    expect(viewer["#drawer-title"]).to_have_text(titles[-2])
+    viewer.page.go_back()  # one step, however many tasks were looked at
+    expect(viewer["#drawer"]).to_be_hidden()
+
+
+def test_an_open_task_goes_with_the_stream(own_site, look):
+    site = own_site()
+    viewer = look(site, viewport=PHONE).arrive()
+    opened(viewer, "Fix flaky login test")
+    expect(viewer["#waterfall li"]).to_have_count(2)
+    expect(viewer['#waterfall [data-state="running"]']).to_have_count(1)
+    task = next(task for task in site.sim.tasks.values() if task.description == "Fix flaky login test")
+    site.sim.end_tool(site.sim.start_tool(task, "WebFetch", {"url": "https://docs.example.org/new"}))
+    expect(viewer["#waterfall li"]).to_have_count(3)
+    expect(viewer["#waterfall"]).to_contain_text("https://docs.example.org/new")
+    site.sim.complete_task(task, result="Mended.")
+    expect(viewer["#drawer-status"]).to_contain_text("completed")
+    expect(viewer["#drawer-result-text"]).to_have_text("Mended.")
+    expect(viewer['#waterfall [data-state="running"]']).to_have_count(0)
+    assert viewer.sideways_px() == 0
+
+
+def test_what_is_not_there_is_said(viewer):
+    viewer.forgive("status of 404")
+    viewer.arrive("/?task=abcdef")
+    expect(viewer["#drawer"]).to_have_attribute("data-state", "error")
+    expect(viewer["#drawer-problem-text"]).to_contain_text("There is no task abcdef")
+    viewer.page.keyboard.press("Escape")
+    expect(viewer["#drawer"]).to_be_hidden()
+    assert "task=" not in viewer.page.url
+
+
+def test_a_server_that_is_away_is_said_and_asked_again(own_site, look):
+    site = own_site()
+    viewer = look(site).arrive()
+    viewer.forgive("ERR_CONNECTION_REFUSED|WebSocket connection|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET")
+    site.stop()
+    row_of(viewer, "Upgrade the parser").locator('[data-field="description"]').click()
+    expect(viewer["#drawer-problem-text"]).to_have_text("The server cannot be reached.")
+    expect(viewer["#drawer-title"]).to_have_text("Upgrade the parser")  # what the page knows already
+    site.start()
+    viewer["#drawer-retry"].click()
+    expect(viewer["#waterfall li"]).to_have_count(1)
+
+
+def test_hidden_parameters_are_said_to_be_hidden(own_site, look):
+    viewer = look(own_site("amiga.hide_parameters=true")).arrive()
+    opened(viewer, "Upgrade the parser")
+    expect(viewer["#drawer-hidden"]).to_be_visible()
+    assert "pytest -q" not in viewer.page.content()
+
+
+def test_a_session_opens_too_and_leads_to_its_task(viewer, site):
+    site.sim.end_tool(
+        site.sim.start_tool("f532a6cd-3118-48c0-83c5-5850f837beb2", "Bash", {"command": "make"})
+    )
+    viewer.arrive()
+    viewer["#sessions"].get_by_role("button", name="f532a6cd").click()
+    expect(viewer["#drawer"]).to_have_attribute("data-kind", "session")
+    expect(viewer["#waterfall"]).to_contain_text("make")
+    expect(viewer["#drawer-task"]).to_be_disabled()
+    viewer.page.keyboard.press("Escape")
+    opened(viewer, "Write release notes")
+    viewer["#drawer-sessions-list button"].click()
+    expect(viewer["#drawer"]).to_have_attribute("data-kind", "session")
+    expect(viewer["#drawer-calls-empty"]).to_have_text("Its calls are recorded with its task.")
+    expect(viewer["#drawer-task"]).to_be_enabled()
+
+
+def test_the_class_of_an_error_leads_to_the_tasks_that_failed_so(viewer):
+    viewer.arrive()
+    viewer['#errors [data-field="class"]'].first.click()
+    expect(viewer["#search"]).to_have_value("no_output")
+    expect(viewer["#tasks tbody tr"]).to_have_count(1)
+    opened(viewer, "Upgrade the parser")
+    viewer["#drawer-model"].click()
+    expect(viewer["#drawer"]).to_be_hidden()
+    expect(viewer["#search"]).to_have_value("sonnet")
+    assert "q=sonnet" in viewer.page.url
+
+
+def test_a_long_work_shows_its_newest_calls_and_says_of_how_many(own_site, look):
+    site = own_site(furnish=False)
+    task = site.sim.start_task(description="Much work")
+    with site.sim.batch():
+        for _ in range(detail.MAX_CALLS + 20):
+            site.sim.end_tool(site.sim.start_tool(task, "Read"))
+    viewer = look(site).arrive()
+    opened(viewer, "Much work")
+    expect(viewer["#waterfall li"]).to_have_count(detail.MAX_CALLS)
+    expect(viewer["#drawer-calls-note"]).to_have_text(f"newest {detail.MAX_CALLS} of {detail.MAX_CALLS + 20}")
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=["390", "1440"])
+def test_nothing_sticks_out_of_it(look, site, size):
+    viewer = look(site, viewport=size).arrive()
+    opened(viewer, "Upgrade the parser")
+    viewer["#waterfall summary"].first.click()
+    outside = viewer.page.evaluate(
+        """() => [...document.querySelectorAll("#drawer *")].filter((element) => {
+          const box = element.getBoundingClientRect();
+          return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1)
+            && !element.closest(".lane, .hidden-text");
+        }).map((element) => element.outerHTML.slice(0, 100))"""
+    )
+    assert outside == []
