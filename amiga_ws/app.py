@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import ParseBodyConfig, ParseMultipartConfig, set_parse_body_config
-from tornado.ioloop import PeriodicCallback
+from tornado.ioloop import IOLoop, PeriodicCallback
 
 from amiga_ws import log, state
 from amiga_ws.auth.gate import Gate
@@ -133,6 +133,7 @@ class Server:
             StartError, StateError, BadKeyError: with one sentence; nothing is left half started.
         """
         settings = self.settings
+        run_by_monotonic_time(IOLoop.current())
         try:
             self._lock = state.StateLock(settings.state_dir)
         except OSError as error:
@@ -314,6 +315,16 @@ class Server:
             await asyncio.sleep(POLL_S)
         for transport in transports:
             transport.abort()
+
+
+def run_by_monotonic_time(loop: IOLoop) -> None:
+    """Make the loop's timers measure intervals.
+
+    Tornado's loop tells the wall clock's time, and PeriodicCallback trusts it: set back by a day, the clock
+    would hold every tick, and every look at what has been revoked, for that day. All of Tornado's own
+    timeouts ask the same method, so they stay consistent.
+    """
+    loop.time = time.monotonic  # type: ignore[method-assign]  # on this one loop
 
 
 def _authority(settings: Settings) -> Authority:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from servers import JWT, InThread, ServerInHand, settings_in
 
+pytest_plugins = ["promises"]
+
 # An example's time says more about what else the machine does than about the code.
 settings.register_profile("shared machine", deadline=None)
 # Where a change waits for its verdict, the same examples each time; new ones are found at the desk.

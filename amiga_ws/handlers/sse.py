@@ -37,7 +37,11 @@ class MetricsEvents(Guarded):
         stream = self.detach()
         transport = SseTransport(stream)
         transport.write_now(head)
-        client = welcome(self, transport)
+        try:
+            client = welcome(self, transport)
+        except Exception:
+            stream.close()  # detached: nobody else would
+            raise
         transport.on_drained = client.drained
         hub = self.services.hub
         stream.set_close_callback(lambda: hub.remove(client))
