@@ -53,7 +53,9 @@ def pytest_sessionfinish(session):
     if not target:
         return
     rows = ["| promise | test | | measured |", "|---|---|---|---|"]
-    for promise, test, outcome, figures in sorted(session.config.stash[_ROWS].values(), key=lambda row: row[1]):
+    for promise, test, outcome, figures in sorted(
+        session.config.stash[_ROWS].values(), key=lambda row: row[1]
+    ):
         path, _, name = test.partition("::")
         rows.append(f"| {promise} | `{Path(path).name}` {name.replace('_', ' ')} | {outcome} | {figures} |")
     document = Path(target)

@@ -89,7 +89,10 @@ def test_a_clock_that_jumps_a_day_ends_only_what_expires(tmp_path, figure):
         return authority.issue(subject="ada", scope="metrics:read", ttl_s=ttl_s, now=now, typ="access")
 
     words = [sys.executable, "-m", "amiga_ws", "serve", *(word for each in given for word in ("--set", each))]
-    with Running(words, CHECKOUT, tmp_path / "stderr", env=clock.environment) as running, ExitStack() as living:
+    with (
+        Running(words, CHECKOUT, tmp_path / "stderr", env=clock.environment) as running,
+        ExitStack() as living,
+    ):
         watcher = living.enter_context(Watcher(running.url, token(20 * DAY_S)))
         short = token(3600)
         assert running.request("GET", "/api/session", bearer(short))[0] == 200

@@ -46,7 +46,9 @@ def vars_of(handler):
     return {name: value for each in ours for name, value in vars(each).items()}
 
 
-@pytest.mark.promise("An exception in any handler is a 500 that tells nothing, and the next request is answered")
+@pytest.mark.promise(
+    "An exception in any handler is a 500 that tells nothing, and the next request is answered"
+)
 async def test_a_bug_in_any_handler_costs_one_request(start, monkeypatch, caplog, figure):
     server = await start("limits.requests_burst=1000")
     everything = server.token(scope="metrics:read admin")
@@ -56,7 +58,11 @@ async def test_a_bug_in_any_handler_costs_one_request(start, monkeypatch, caplog
     cookie = {"Cookie": server.session(scope="metrics:read admin"), "Origin": server.url}
     tried = 0
     for path, handler, method in routes():
-        headers = cookie if handler.page or not handler.explicit_types else {"Authorization": f"Bearer {everything}"}
+        headers = (
+            cookie
+            if handler.page or not handler.explicit_types
+            else {"Authorization": f"Bearer {everything}"}
+        )
         if path == "/api/session" and method == "POST":
             headers = {"Authorization": f"Bearer {server.token(typ='login', ttl_s=60)}"}
         elif path.startswith("/api/session"):
@@ -134,7 +140,10 @@ async def test_a_hung_or_broken_collector_holds_up_nobody_else(server, caplog):
     server.host.collect = broken
     server.amiga.total = 11
     seen = {}
-    while seen.get("overview", {}).get("tasks", {}).get("total") != 11 or seen["sources"]["host"]["state"] != "error":
+    while (
+        seen.get("overview", {}).get("tasks", {}).get("total") != 11
+        or seen["sources"]["host"]["state"] != "error"
+    ):
         seen = (await watcher.until("metrics_update"))["data"]
     assert seen["overview"]["system"]["cpu_percent"] == 47.0  # the last good one
     assert SECRET in caplog.text

@@ -113,11 +113,17 @@ class StreamViewer(Viewer):
             stream.close()
 
 
-MANY = ("limits.connections_per_address=1000", "limits.new_connections_burst=100000", "limits.connections=1000")
+MANY = (
+    "limits.connections_per_address=1000",
+    "limits.new_connections_burst=100000",
+    "limits.connections=1000",
+)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.promise("Clients cut off again and again resume without a gap, or are told and get the whole state")
+@pytest.mark.promise(
+    "Clients cut off again and again resume without a gap, or are told and get the whole state"
+)
 def test_a_storm_of_cuts_loses_nobody_anything(threaded, full, figure):
     each, seconds = (50, 60) if full else (8, 5)
     with threaded(*MANY) as server:
