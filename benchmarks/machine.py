@@ -59,6 +59,11 @@ def rss_bytes(pid: int) -> int:
     return 0
 
 
+def descriptors(pid: int) -> int:
+    """Open files of a process."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 @dataclass(frozen=True)
 class CoreTimes:
     """Seconds of one core since boot."""

@@ -138,7 +138,7 @@ def _rows(amiga: Path, scratch: Path, port: int, rows: int) -> dict[str, float]:
     took: list[float] = []
     try:
         for number in range(rows):
-            time.sleep(random.random())  # noqa: S311 - any moment of the tick
+            time.sleep(random.random())
             mark = f"benchmark row {number} of {rows}"
             begun = time.monotonic()
             simulator.queue_task(mark)

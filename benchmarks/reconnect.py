@@ -156,6 +156,7 @@ class Viewer:
         self.retry_ms: int | None = None
         self.counted = False
         self.failures = 0
+        self.writer: asyncio.StreamWriter | None = None  # of the present visit
 
     async def run(self) -> None:
         while True:
@@ -167,7 +168,7 @@ class Viewer:
                 self.crowd.all_here.clear()
             self.failures += 1
             ceiling = min(BACKOFF_MS[1], BACKOFF_MS[0] * 2 ** min(self.failures, 10))
-            ms = self.retry_ms if self.retry_ms is not None else random.uniform(BACKOFF_MS[0], ceiling)  # noqa: S311
+            ms = self.retry_ms if self.retry_ms is not None else random.uniform(BACKOFF_MS[0], ceiling)
             self.retry_ms = None
             await asyncio.sleep(ms / 1000)
 
@@ -175,6 +176,7 @@ class Viewer:
         async with self.crowd.waiting or contextlib.nullcontext():
             self.crowd.attempts += 1
             reader, writer = await asyncio.open_connection("127.0.0.1", self.crowd.port)
+            self.writer = writer
             try:
                 writer.write(self._request())
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -216,6 +218,8 @@ class Viewer:
         payload = await reader.readexactly(size)
         if first & 0x0F == 0x8:  # noqa: PLR2004 - close
             raise EOFError
+        if first & 0x0F == 0x9:  # noqa: PLR2004 - ping
+            self.writer.write(masked(payload, 0x8A))
         if first & 0x0F != 1:
             return "", {}
         message = json.loads(payload)
@@ -240,11 +244,11 @@ class Viewer:
             self.crowd.told_when += self.retry_ms is not None
 
 
-def masked(payload: bytes) -> bytes:
-    """A text frame of a client of less than 126 bytes."""
+def masked(payload: bytes, first: int = 0x81) -> bytes:
+    """A frame (by default of text) of a client of less than 126 bytes."""
     mask = os.urandom(4)
     body = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
-    return bytes((0x81, 0x80 | len(payload))) + mask + body
+    return bytes((first, 0x80 | len(payload))) + mask + body
 
 
 # -- the measurement -----------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Changing:
     """The newest facts; `step` changes what a second of a busy installation changes."""
 
     def __init__(self, wanted_bytes: int) -> None:
-        self._rng = random.Random(1)  # noqa: S311 - the same load at each run
+        self._rng = random.Random(1)
         self._ticks = 0
         rows = max(1, min(50, (wanted_bytes - 1900) // (2 * TASK_BYTES)))
         self._tasks = [self._task(number) for number in range(rows)]

@@ -1,4 +1,4 @@
-"""A network that misbehaves: a proxy on loopback between a peer and the server, and a host of its own behind a cable."""
+"""A network that misbehaves: a proxy between a peer and the server, and a host of its own behind a cable."""
 
 from __future__ import annotations
 

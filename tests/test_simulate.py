@@ -389,7 +389,7 @@ def test_the_stored_session_of_a_task_may_be_another_tasks(make):
 
 
 def test_an_answer_is_one_in_truth_and_several_lines_in_the_transcript(tmp_path):
-    transcripts = Transcripts(tmp_path, random.Random(1))  # noqa: S311 - invented data
+    transcripts = Transcripts(tmp_path, random.Random(1))
     usage = Usage(10, 20, cache_write_5m=300, cache_write_1h=50, cache_read=4_000)
     answer = transcripts.add("s-1", "claude-sonnet-4-5", usage, at=NOON, lines=3)
     transcripts.repeat(answer)

@@ -141,6 +141,19 @@ def test_whatever_becomes_of_amigas_file_is_said_and_healed(tmp_path, caplog, fi
     figure("; ".join(f"“{cause}”" for cause in causes))
 
 
+def until_full(amiga):
+    """Write tasks from number 1 on until the disk is full; how many fitted."""
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        write_many(amiga, 10_000)
+    (total,) = amiga.db.execute("SELECT count(*) - 1 FROM tasks").fetchone()
+    return total
+
+
+def write_many(amiga, last):
+    for number in range(1, last):
+        task(amiga, number)
+
+
 @pytest.mark.promise(
     "AMIGA's disk full: what is there is read, nothing is written beside it, and it goes on when there is room"
 )
@@ -152,15 +165,11 @@ def test_amigas_disk_full_is_amigas_trouble_alone(tmp_path):
         async def story(watcher):
             await watcher.sees(1)
             ballast = fill(disk)
-            number = 1
-            with pytest.raises(sqlite3.OperationalError, match="full"):
-                while number < 10_000:
-                    task(amiga, number)
-                    number += 1
-            await watcher.sees(number)
+            written = until_full(amiga)
+            await watcher.sees(1 + written)
             ballast.unlink()
-            task(amiga, number)
-            await watcher.sees(number + 1)
+            task(amiga, 1 + written)
+            await watcher.sees(2 + written)
 
         told(story, tmp_path, amiga.root)
         amiga.close()

@@ -13,12 +13,12 @@ from amiga_ws.handlers import sse
 from amiga_ws.handlers.routes import application
 from amiga_ws.handlers.websocket import MetricsSocket
 
-SECRET = "what the bug knew"
+KNOWN = "what the bug knew"
 STREAMS = ("/ws", "/api/stream/metrics")
 
 
 def broken(*_args, **_kwargs):
-    raise RuntimeError(SECRET)
+    raise RuntimeError(KNOWN)
 
 
 def routes():
@@ -72,7 +72,7 @@ async def test_a_bug_in_any_handler_costs_one_request(start, monkeypatch, caplog
             reply = await server.ask(path, headers, method=method)
         assert reply.status == 500, (method, path)
         assert set(reply.json) == {"error", "code", "ref"}
-        assert SECRET not in reply.body.decode()
+        assert KNOWN not in reply.body.decode()
         assert reply.json["ref"] in caplog.text
         assert (await server.ask("/health")).status == 200
         tried += 1
@@ -105,7 +105,7 @@ async def test_a_bug_in_a_stream_costs_that_stream(server, monkeypatch, caplog):
         patched.setattr(sse, "welcome", broken)
         victim = await server.events()
         assert await victim.next() is None
-    assert SECRET in caplog.text
+    assert KNOWN in caplog.text
     caplog.clear()
     await eventually(lambda: server.hub.connections_of() == 1)
     server.amiga.total += 1
@@ -121,7 +121,7 @@ async def test_a_bug_in_a_tick_costs_that_tick(server, monkeypatch, caplog):
     server.amiga.total += 1
     with monkeypatch.context() as patched:
         patched.setattr(server.hub, "advance", broken)
-        await eventually(lambda: SECRET in caplog.text)
+        await eventually(lambda: KNOWN in caplog.text)
     caplog.clear()
     assert (await watcher.until("metrics_update"))["data"]["overview"]["tasks"]["total"] == server.amiga.total
 
@@ -146,8 +146,8 @@ async def test_a_hung_or_broken_collector_holds_up_nobody_else(server, caplog):
     ):
         seen = (await watcher.until("metrics_update"))["data"]
     assert seen["overview"]["system"]["cpu_percent"] == 47.0  # the last good one
-    assert SECRET in caplog.text
-    assert SECRET not in str(seen)
+    assert KNOWN in caplog.text
+    assert KNOWN not in str(seen)
     caplog.clear()
     del server.host.collect
     while seen["sources"]["host"]["state"] != "ok":
