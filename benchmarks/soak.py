@@ -46,6 +46,7 @@ from amiga_ws.state import load_secret
 TREE = Path(__file__).resolve().parent.parent
 SAMPLE_S = 2.0
 PROBE_S = 0.2
+PARTS = 20  # of a run, each with a p99 of its own
 STEADY, CHURNERS, SLOW = 60, 12, 4  # clients of each kind at a time
 AMIGA_LIFE_S = 60.0
 LEAK_MIB_PER_H = 1.0
@@ -214,7 +215,7 @@ def judge(samples: list[tuple[float, dict[str, Any]]], seen: Seen, lines: Counte
         if line.rises(limit / 3600):
             told["wrong"].append(f"{name} rises")
     told["cpu_lag_ms_max"] = max(sample["cpu_lag_ms"] for _, sample in samples)
-    told["delay_ms"] = drift(seen, began, told["wrong"])
+    told["delay_ms"] = drift(seen, began, (ended - began) / PARTS, told["wrong"])
     unexpected = {line: number for line, number in lines.items() if not EXPECTED.search(line)}
     told["log_lines"] = {"all": lines.total(), "unexpected": dict(list(unexpected.items())[:10])}
     told["lost_viewers"] = seen.lost
@@ -224,11 +225,11 @@ def judge(samples: list[tuple[float, dict[str, Any]]], seen: Seen, lines: Counte
     return told
 
 
-def drift(seen: Seen, began: float, wrong: list[str]) -> dict[str, float]:
-    """The p99 of each half minute, and what the line through them rises by in all."""
+def drift(seen: Seen, began: float, part_s: float, wrong: list[str]) -> dict[str, float]:
+    """The p99 of each part of the run, and what the line through them rises by in all."""
     parts: dict[int, list[float]] = {}
     for at, ms in seen.delays:
-        parts.setdefault(int((at - began) // 30), []).append(ms)
+        parts.setdefault(int((at - began) // part_s), []).append(ms)
     worst = [
         (float(part), statistics.quantiles(all_, n=100)[98]) for part, all_ in sorted(parts.items())[1:-1]
     ]
