@@ -137,19 +137,19 @@ class Hub:
             return
         later = self._clock.monotonic() + HEARTBEAT_S
         seq, full = state.seq, state.message
-        delivered = owed = 0
+        passed_over = owed = 0
         for client in clients:
             # Between two slices it may have left, changed its window, or been given this state already.
             if client.window is not window or client.sent_seq >= seq:
+                passed_over += 1
                 continue
             message = window.update_from(client.sent_seq) if client.delta else full
             if client.transport.offer(message):
                 client.sent_seq, client.heartbeat_at = seq, later
-                delivered += 1
             else:
                 client.owe(seq)
                 owed += 1
-        self.delivered += delivered
+        self.delivered += len(clients) - passed_over - owed
         self.coalesced += owed
 
     def advance(self, window: Window) -> State:

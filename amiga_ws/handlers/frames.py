@@ -88,6 +88,9 @@ class StrictSocket(WebSocketHandler):
     def broken_off(self, error: FrameError) -> None:
         """The peer has broken a rule; the close frame goes out after this, unless it has gone out here."""
 
+    def frame_written(self, opcode: int, written: Future[None]) -> None:
+        """Called for each frame that is not ours: pongs, and the close frame, which is the last."""
+
 
 class StrictProtocol(WebSocketProtocol13):
     """Tornado's protocol, strict. Frames are read by us; the handshake, writing, pongs and closing are its own."""
@@ -124,6 +127,14 @@ class StrictProtocol(WebSocketProtocol13):
         if not self.handler.own_compressor:
             # Frames are compressed once for many connections; one that came from here would not fit between.
             self._compressor = None
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> Future[None]:
+        """Whatever Tornado writes by itself."""
+        written = super()._write_frame(fin, opcode, data, flags)
+        self.handler.frame_written(opcode, written)
+        return written
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
-from tornado.websocket import WebSocketHandler, WebSocketProtocol
+from tornado.websocket import WebSocketHandler
 
 from amiga_ws.wire import PING_FRAME, Message
 
@@ -23,39 +23,38 @@ CLOSE_GRACE_S = 2.0  # for a slow SSE peer to take its `bye`
 class StreamTransport:
     """Bytes to one stream; calls `on_drained` when what had to wait has left. See client.Transport."""
 
-    __slots__ = ("_send", "on_drained", "stream", "waiting")
+    __slots__ = ("_ended", "_send", "on_drained", "stream", "waiting")
 
     def __init__(self, stream: IOStream) -> None:
         self.stream = stream
         self.on_drained: Callable[[], None] = _nothing  # set once there is a Client
-        self.waiting: asyncio.Future[None] | None = None  # the last write that could not leave at once
-        # A TLS socket must not be written to beside its stream; a plain one may, while the stream is empty.
-        self._send = None if isinstance(stream, SSLIOStream) else stream.socket.send
+        # The last write that could not leave at once. None: nothing waits in the stream's buffer, whoever
+        # wrote it (`written_beside`); only then may we write to the socket ourselves.
+        self.waiting: asyncio.Future[None] | None = None
+        self._ended = False  # our last byte has been written
+        # A TLS socket must not be written to beside its stream.
+        self._send: Callable[[bytes], int] = (
+            self._send_through if isinstance(stream, SSLIOStream) else stream.socket.send
+        )
         stream.set_nodelay(True)
         # Or the kernel swallows 245 snapshots of 16 KiB for a peer that reads nothing before it says so.
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        if stream.writing():  # the head of the response
+            self.write(b"")
 
     def busy(self) -> bool:
         """Whether bytes wait in our buffer: the kernel's is full, so the peer is slow."""
-        return self.stream.writing()
+        return self.waiting is not None
 
     def write_if_idle(self, data: bytes) -> bool:
         """Write unless something waits already: then nothing is done, and the answer is False.
 
-        Straight to the socket: IOStream.write would make a future and copy into its buffer for each
-        client. Only what the kernel refuses goes there.
+        The hot path. Straight to the socket: IOStream.write would make a future and copy into its buffer for
+        each client. Only what the kernel refuses goes there.
         """
-        if self.stream.writing():
-            if (
-                self.waiting is None
-            ):  # a pong of Tornado's is in the way: try it, and be told when it has left
-                self.write(b"")
-            if self.stream.writing():
-                return False
-        if self._send is None:
-            self.write(data)
-            return True
+        if self.waiting is not None:
+            return False
         try:
             sent = self._send(data)
         except BlockingIOError:
@@ -74,16 +73,29 @@ class StreamTransport:
 
     def write(self, data: bytes | memoryview) -> None:
         """Hand `data` over, after what may wait already."""
-        if self.stream.closed():
+        if self._ended or self.stream.closed():
             return
         try:
             future = self.stream.write(data)
         except StreamClosedError:
             return
         future.add_done_callback(_forget_closed)
+        self.written_beside(future)
+
+    def _send_through(self, data: bytes) -> int:
+        self.write(data)
+        return len(data)
+
+    def written_beside(self, written: asyncio.Future[None]) -> None:
+        """Something has been given to the stream: if it waits there, so must all that follows."""
         if self.stream.writing():
-            self.waiting = future
-            future.add_done_callback(self._flushed)
+            self.waiting = written
+            written.add_done_callback(self._flushed)
+
+    def end(self) -> None:
+        """Nothing may follow what has been written: whatever comes from now on goes nowhere."""
+        self._ended = True
+        self._send = len  # as if all of it had been sent: the hot path need not ask
 
     def queued(self) -> int:
         """Bytes in the kernel's send queue that the peer has not acknowledged."""
@@ -126,31 +138,26 @@ def _forget_closed(future: asyncio.Future[None]) -> None:
 
 
 class WebSocketTransport(StreamTransport):
-    """Frames to a WebSocket peer. After a close frame nothing may follow (RFC 6455, 5.5.1)."""
+    """Frames to a WebSocket peer. Its handler calls `end` after a close frame (RFC 6455, 5.5.1)."""
 
-    __slots__ = ("_connection", "_handler")
+    __slots__ = ("_handler",)
     kind: Literal["websocket", "sse"] = "websocket"
 
-    def __init__(self, handler: WebSocketHandler, connection: WebSocketProtocol, stream: IOStream) -> None:
+    def __init__(self, handler: WebSocketHandler, stream: IOStream) -> None:
         super().__init__(stream)
         self._handler = handler
-        self._connection = connection
 
     def offer(self, message: Message) -> bool:
         """Send one frame unless busy."""
-        if self._connection.server_terminated:  # our close frame has been sent, or the answer to theirs
-            return True
         return self.write_if_idle(message.websocket())
 
     def send(self, message: Message) -> None:
         """Send one frame."""
-        if not self._connection.server_terminated:
-            self.write_now(message.websocket())
+        self.write_now(message.websocket())
 
     def ping(self) -> None:
         """Ask for a pong."""
-        if not self._connection.server_terminated:
-            self.write_if_idle(PING_FRAME)
+        self.write_if_idle(PING_FRAME)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; Tornado ends the socket when the peer answers or 5 s later."""

@@ -13,7 +13,7 @@ from amiga_ws.auth.tokens import MAX_TOKEN_BYTES
 from amiga_ws.client import Client
 from amiga_ws.handlers.connect import welcome
 from amiga_ws.handlers.credentials import Credential, offered_subprotocols
-from amiga_ws.handlers.frames import FrameError, StrictSocket
+from amiga_ws.handlers.frames import CLOSE, FrameError, StrictSocket
 from amiga_ws.handlers.guard import Guarded
 from amiga_ws.handlers.refusals import RefusedError, unavailable
 from amiga_ws.handlers.transport import WebSocketTransport
@@ -73,7 +73,7 @@ class MetricsSocket(Guarded, StrictSocket):
             return  # it left during the handshake: Tornado finds out when it reads
         # 8 KiB a connection less, and the token need not stay in memory.
         self.request.headers = _NO_HEADERS
-        self._transport = WebSocketTransport(self, connection, connection.stream)
+        self._transport = WebSocketTransport(self, connection.stream)
         self._frames = self._frame_budget()
         if hasattr(self, "identity"):
             self._begin()
@@ -117,6 +117,12 @@ class MetricsSocket(Guarded, StrictSocket):
             self._dismiss(error.code, str(error))
         else:
             self.services.hub.close(self.client, error.code, str(error))
+
+    def frame_written(self, opcode: int, written: Future[None]) -> None:
+        """Beside our transport, which must not overtake it, nor follow a close frame."""
+        self._transport.written_beside(written)
+        if opcode == CLOSE:
+            self._transport.end()
 
     def on_pong(self, data: bytes) -> None:
         """Heard of: the longest-silent connection is the one that makes room."""
