@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
@@ -36,12 +37,13 @@ from amiga_ws.facts import Facts
 from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.peer import networks
 from amiga_ws.handlers.refusals import RefusalBook
-from amiga_ws.handlers.routes import application
+from amiga_ws.handlers.routes import application, missing_files
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.listening import (
     REACHABLE,
     Listener,
+    MisconfiguredError,
     StartError,
     bind,
     carried_connections,
@@ -57,7 +59,9 @@ from amiga_ws.wire import Close
 
 logger = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
+EXIT_FAILED = 1  # another start may do better: a port is taken, a disk is full, rights are missing
+EXIT_MISCONFIGURED = 2  # none will until somebody changes something
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # a clock that says less has not been set since the power came
 NEXT_PORTS = range(3001, 3011)  # AMIGA's own server uses 3000
 CLOSE_SLICE, CLOSE_PAUSE_S = 100, 0.05  # closing 2,000 streams is spread over a second
 CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
@@ -133,6 +137,7 @@ class Server:
             StartError, StateError, BadKeyError: with one sentence; nothing is left half started.
         """
         settings = self.settings
+        _look_around(self.clock.wall())
         run_by_monotonic_time(IOLoop.current())
         try:
             self._lock = state.StateLock(settings.state_dir)
@@ -145,6 +150,7 @@ class Server:
             sockets = bind(
                 settings.server.host, ports if settings.is_set("server.port") else [*ports, *NEXT_PORTS]
             )
+            self._announce(sockets[0].getsockname()[1])
         except OSError as error:
             self._lock.release()
             raise StartError(_unusable(settings, error)) from error
@@ -163,7 +169,6 @@ class Server:
             timer.start()
         self._lag_timer = asyncio.get_running_loop().call_soon(self._measure_lag, None)
         self._first_reads = asyncio.create_task(self._load())
-        self._announce(sockets[0].getsockname()[1])
         self._ready = True
 
     def _assemble(self) -> None:
@@ -327,6 +332,15 @@ def run_by_monotonic_time(loop: IOLoop) -> None:
     loop.time = time.monotonic  # type: ignore[method-assign]  # on this one loop
 
 
+def _look_around(now: float) -> None:
+    """Whether there is what no setting names. Raises StartError."""
+    if now < EARLIEST.timestamp():
+        says = datetime.fromtimestamp(now, UTC).date()
+        raise StartError(f"the clock of this machine says {says}: set it, or no token can be judged")
+    if lost := missing_files():
+        raise StartError(f"this installation is not complete: there is no {lost[0]}; install amiga_ws anew")
+
+
 def _authority(settings: Settings) -> Authority:
     secret = state.load_secret(settings.state_dir)
     return Authority(secret, settings.auth, load_keys(settings.auth.keys, settings.state_dir))
@@ -347,7 +361,7 @@ def _certificate(settings: Settings) -> tuple[Path, Path] | None:
     if cert is None and key is None:
         return None
     if cert is None or key is None:
-        raise StartError("server.tls.cert and server.tls.key go together: one of them is not set")
+        raise MisconfiguredError("server.tls.cert and server.tls.key go together: one of them is not set")
     return cert, key
 
 
@@ -365,7 +379,7 @@ def run(
     on_listening: Callable[[], None] | None = None,
     load: Callable[[], Settings] | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 with one line on stderr.
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or EXIT_… with one line on stderr.
 
     `on_listening` is called once, after the line `listening on ...` was written; `load` reads the
     configuration again at SIGHUP.
@@ -379,7 +393,8 @@ def run(
         return asyncio.run(_serve(server, shown, on_listening, reread))
     except (StartError, state.StateError, BadKeyError) as error:
         sys.stderr.write(f"amiga_ws: {error}\n")
-        return EXIT_FAILED
+        final = isinstance(error, MisconfiguredError | state.BadSecretError | BadKeyError)
+        return EXIT_MISCONFIGURED if final else EXIT_FAILED
     finally:
         if shown is not None:
             shown.end()

@@ -36,6 +36,10 @@ class StartError(Exception):
     """The server cannot start; the text says why and what to do."""
 
 
+class MisconfiguredError(StartError):
+    """What was configured cannot be used: no later start will like it better."""
+
+
 def bind(host: str, ports: Sequence[int]) -> list[socket.socket]:
     """Listen on the first free one of `ports`.
 
@@ -149,7 +153,7 @@ def carried_connections(wanted: int) -> int:
 
 
 def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 and later, AEAD ciphers, HTTP/1.1 only (RFC 8441 is not for us). Raises StartError."""
+    """TLS 1.2 and later, AEAD ciphers, HTTP/1.1 only (RFC 8441 is not for us). Raises MisconfiguredError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
@@ -160,11 +164,11 @@ def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
 
 
 def load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Put a (new) certificate into a context; handshakes from now on use it. Raises StartError."""
+    """Put a (new) certificate into a context; handshakes from now on use it. Raises MisconfiguredError."""
     try:
         # Tried on the side: a context must not be left with a new certificate and an old key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise StartError(f"server.tls: cannot use {cert} with {key}: {reason}") from error
+        raise MisconfiguredError(f"server.tls: cannot use {cert} with {key}: {reason}") from error

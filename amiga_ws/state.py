@@ -30,6 +30,10 @@ class StateError(Exception):
     """Something under `state_dir` cannot be used; the text says what and what to do about it."""
 
 
+class BadSecretError(StateError):
+    """What is there must not be used as a secret: no later start will like it better."""
+
+
 # -- secret --------------------------------------------------------------------------------------
 
 
@@ -67,12 +71,12 @@ def _create_secret(path: Path) -> None:
 def _read_secret(path: Path) -> bytes:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        raise StateError(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
+        raise BadSecretError(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
     text = path.read_text("ascii", errors="replace").strip()
     try:
         return parse_secret(text)
     except StateError as error:
-        raise StateError(
+        raise BadSecretError(
             f"{path} holds no usable secret: {error}; remove it to have a new one made "
             "(every token issued so far then ends)"
         ) from error

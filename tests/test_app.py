@@ -130,26 +130,6 @@ async def test_a_start_that_cannot_be_is_one_sentence(tmp_path, io_loop, overrid
         await ServerInHand(settings_in(tmp_path, *overrides)).start()
 
 
-def test_a_broken_start_is_one_line_and_exit_1(tmp_path):
-    blocked = tmp_path / "a-file"
-    blocked.write_text("")
-    weak = tmp_path / "weak"
-    weak.mkdir()
-    (weak / "secret.hex").write_text("00" * 32)
-    (weak / "secret.hex").chmod(0o600)
-    for state_dir, said in (
-        (blocked / "state", "cannot use"),
-        ("/proc/nowhere", "cannot use"),
-        (weak, "no usable secret"),
-    ):
-        ended = completed([*SERVE, "--set", f"state_dir={state_dir}", "--set", "server.port=0"], cwd=CHECKOUT)
-        assert ended.returncode == 1, state_dir
-        assert ended.stdout == ""
-        assert ended.stderr.startswith("amiga_ws: ")
-        assert said in ended.stderr
-        assert ended.stderr.count("\n") == 1, ended.stderr
-
-
 async def test_a_second_server_on_the_same_state_is_refused_and_told_where_the_first_is(server):
     second = ServerInHand(server.settings)
     with pytest.raises(state.StateError, match=server.url):

@@ -265,7 +265,7 @@ def test_a_key_that_must_not_be_used_ends_the_start_with_one_line(tmp_path, plac
         (tmp_path / "state" / "secret.hex").write_text(text)
     given = ["--set", f"state_dir={tmp_path / 'state'}", "--set", "server.port=0", *options]
     done = completed([sys.executable, "-m", "amiga_ws", "serve", *given], cwd=CHECKOUT)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
     assert text.strip() not in done.stderr

@@ -259,5 +259,5 @@ def test_a_certificate_that_cannot_be_used_ends_the_start_with_one_line(tmp_path
     given += [] if case == "half" else [f"server.tls.key={key}"]
     options = [word for each in given for word in ("--set", each)]
     done = completed([sys.executable, "-m", "amiga_ws", "serve", *options], cwd=CHECKOUT)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "server.tls" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tornado.web import Application
@@ -55,6 +56,13 @@ ROUTES: list[tuple[str, type[Guarded], dict[str, str]]] = [
     (r"/metrics", prometheus.Metrics, {}),
     (r"/openapi\.json", Document, {}),
 ]
+
+
+def missing_files() -> list[Path]:
+    """What the pages are made of and is not there: an installation that was cut short."""
+    wanted = [pages.templates_dir() / more["template"] for _, _, more in ROUTES if "template" in more]
+    wanted += [pages.STATIC / name for name in ("base.css", "client.js")]
+    return [file for file in wanted if not file.is_file()]
 
 
 @cache
