@@ -23,6 +23,7 @@ from amiga_ws.snapshot import Task
 
 IDLE_S = 1800.0  # a session without a task is over after this, as AMIGA sees it
 PRUNE_EVERY_S = 3600.0
+OLD_EVERY_S = 5.0
 OLD_COUNTS = 500
 
 
@@ -54,6 +55,7 @@ class Model:
         ] = {}  # (calls, errors) of tasks older than what is in memory
         self._summed = False
         self._pruned = float("-inf")
+        self._counted = float("-inf")  # when tasks were last looked through for old ones
 
     @property
     def loaded(self) -> bool:
@@ -166,8 +168,9 @@ class Model:
 
     def _count_old(self, database: Database, now: float) -> None:
         """Calls of shown tasks that ended before what is kept in memory: counted once from the file."""
-        if not self.tail.has("agent_status"):
+        if not self.tail.has("agent_status") or 0 <= now - self._counted < OLD_EVERY_S:
             return
+        self._counted = now
         for count, record in enumerate(self.tasks.newest_first()):
             if count >= 50:  # noqa: PLR2004 - as many as are shown
                 break

@@ -222,7 +222,7 @@ class Tail:
         known = min((self._buffers[table][-1][0] for table in more if self._buffers[table]), default=math.inf)
         ready: list[tuple[float, Row]] = []
         for buffer in self._buffers.values():
-            later = [item for item in buffer if item[0] > known]
+            later = [item for item in buffer if item[0] > known] if known < math.inf else []
             ready += [item for item in buffer if item[0] <= known] if later else buffer
             buffer[:] = later
         ready.sort(key=_TIME)  # two ascending runs, which sort() merges in C

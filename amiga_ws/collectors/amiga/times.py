@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
-_SECONDS_CHARS = 9  # "28.248341"
+_USUAL_CHARS = 26  # "2026-11-21T03:18:28.248341"
 _UTC_CHARS = 27  # "2026-11-21T03:18:28.248341Z"
 _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
@@ -42,14 +42,13 @@ class Times:
         if not isinstance(text, str):
             return None
         # The usual form by slicing: parsing each minute once and adding the seconds is 5x faster.
-        seconds = text[17:]
-        if len(seconds) == _SECONDS_CHARS and seconds[2] == "." and text[16] == ":":
+        if len(text) == _USUAL_CHARS and text[16] == ":" and text[19] == ".":
             start = self._minutes.get(text[:_MINUTE_CHARS], -1.0)
             if start == -1.0:
                 start = self._remember(text[:_MINUTE_CHARS])
             if start is not None:
                 try:
-                    value = float(seconds)
+                    value = float(text[17:])
                 except ValueError:
                     return None
                 if 0.0 <= value < 60.0:  # noqa: PLR2004 - seconds of a minute
