@@ -148,6 +148,37 @@ def test_the_same_call_again_and_again_is_a_loop(amiga, collector, rows):
     assert "loop" not in found(collector)
 
 
+def test_a_loop_is_over_with_its_task_or_its_time_also_where_nothing_comes_after(amiga, collector, clock):
+    for owner in ("aaaaaa", CLI_SESSION):
+        for place in range(5):
+            at = NOW - 100 + place * 10
+            amiga.finish(amiga.tool(owner, "Bash", at, parameters='{"command": "make"}'), 1)
+            amiga.ended(owner, "Bash", at + 3)
+    amiga.task("aaaaaa", at=NOW - 300)
+    items = [item for item in read(collector).attention if item.kind == "loop"]
+    assert {item.subject for item in items} == {"aaaaaa", CLI_SESSION}
+    clock.now += 1  # sooner than it is looked for again
+    amiga.update("aaaaaa", status="completed")
+    assert found(collector)["loop"].subject == CLI_SESSION
+    clock.now += 1000
+    assert "loop" not in found(collector)
+
+
+def test_a_loop_that_goes_on_between_two_looks_is_seen_at_the_next(amiga, collector, clock):
+    amiga.task("aaaaaa", at=NOW - 300)
+    for place in range(5):
+        if place == 4:
+            read(collector)
+            clock.now += 1
+        at = NOW - 100 + place * 10
+        amiga.finish(amiga.tool("aaaaaa", "Bash", at, parameters='{"command": "make"}'), 1)
+        amiga.ended("aaaaaa", "Bash", at + 3)
+    read(collector)
+    clock.now += 4
+    read(collector)
+    assert "5 times" in found(collector)["loop"].evidence
+
+
 def test_hook_logs_that_grow_while_the_table_does_not_are_told(amiga, collector):
     amiga.tool(CLI_SESSION, "Read", NOW - 400)
     amiga.hook(CLI_SESSION, "Read", NOW - 400)
@@ -183,6 +214,27 @@ def test_a_server_that_ended_is_told(amiga, collector):
     gone = AmigaProcess(pid=7, alive=False, since=NOW - 50)
     collector._processes.server = lambda: gone
     assert found(collector)["server_gone"].severity == "crit"
+
+
+def test_what_has_no_time_of_its_own_is_since_it_was_noticed(amiga, collector, clock):
+    collector._processes.server = lambda: AmigaProcess(pid=7, alive=False, since=NOW - 5000)
+    collector._processes._servers = [object(), object()]
+    amiga.tool(CLI_SESSION, "Read", NOW + 3600)
+    for later in (0, 30, 60):
+        clock.now = NOW + later
+        items = found(collector)
+        assert {items[kind].since for kind in ("server_gone", "two_servers", "clock")} == {NOW}
+    collector._processes._servers = []
+    assert "two_servers" not in found(collector)
+    collector._processes._servers = [object(), object()]
+    clock.now = NOW + 90
+    assert found(collector)["two_servers"].since == NOW + 90
+
+
+def test_a_dead_process_is_since_the_last_sign_of_its_task(amiga, collector):
+    amiga.task("aaaaaa", at=NOW - 600, pid=DEAD_PID)
+    amiga.tool("aaaaaa", "Bash", NOW - 50)
+    assert found(collector)["dead_process"].since == NOW - 50
 
 
 def test_a_replaced_database_is_told_for_an_hour_and_counted_anew(amiga, collector, clock, tmp_path):

@@ -78,3 +78,17 @@ def test_an_unknown_zone_is_refused():
     assert zone_named(None) is None
     with pytest.raises(zoneinfo.ZoneInfoNotFoundError):
         zone_named("Mars/Olympus")
+
+
+def test_a_repeated_hour_is_its_second_occurrence_for_what_was_written_after_the_first():
+    times = Times(MADRID)
+    first = dt.datetime(2026, 10, 25, 0, 30, tzinfo=dt.UTC).timestamp()
+    for text in ("2026-10-25T02:30:00", "2026-10-25T02:30:00.000000"):
+        assert times.parse(text, first - 600) == first
+        assert times.parse(text, first + 30) == first
+        assert times.parse(text, first + 90) == first + 3600
+        assert times.parse(text, first + 3640) == first + 3600
+        assert times.parse(text, first + 7200) == first  # neither: not written in that order
+        assert times.parse(text) == first
+    assert times.parse("2026-10-25T04:30:00", first + 90_000) == first + 3 * 3600
+    assert times.parse("2026-03-29T02:30:00", first) == dt.datetime(2026, 3, 29, 1, 30, tzinfo=dt.UTC).timestamp()

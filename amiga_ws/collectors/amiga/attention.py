@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.collectors.amiga.redact import one_line
@@ -79,19 +81,36 @@ def attention(
     server: AmigaProcess | None,
     around: Surroundings,
     replaced_at: float | None,
+    noticed: dict[tuple[str, str], float],
 ) -> list[Attention]:
-    """All items, critical ones first, at most 40."""
+    """All items, critical ones first, at most 40.
+
+    `noticed` is kept from call to call: when items were first seen of which nothing tells since when they are.
+    """
     items: list[Attention] = []
     for record in model.tasks.at_work.values():
         if record.status == "running":
             items += _of_running(model, record, now)
     items += _pending(model, now, server)
     items += _burst(model, now)
-    items += _loops(model)
+    items += _loops(model, now)
     items += _data(model, now, replaced_at)
     items += _host(processes, server, around)
+    items = _dated(items, now, noticed)
     items.sort(key=lambda item: (item.severity != "crit", item.since or 0.0, item.kind, item.subject))
     return items[:MAX_ITEMS]
+
+
+def _dated(items: list[Attention], now: float, noticed: dict[tuple[str, str], float]) -> list[Attention]:
+    undated = {(item.kind, item.subject) for item in items if item.since is None}
+    for gone in noticed.keys() - undated:
+        del noticed[gone]
+    return [
+        msgspec.structs.replace(item, since=noticed.setdefault((item.kind, item.subject), now))
+        if item.since is None
+        else item
+        for item in items
+    ]
 
 
 def _item(kind: str, subject: str, since: float | None, evidence: str, *, crit: bool = False) -> Attention:
@@ -110,7 +129,7 @@ def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attent
         yield _item(
             "dead_process",
             task_id,
-            record.updated_at,
+            model.last_sign(record),
             f"runs by AMIGA's books, but there is no process {record.pid} of it on this host",
             crit=True,
         )
@@ -179,8 +198,8 @@ def _burst(model: Model, now: float) -> Iterator[Attention]:
         )
 
 
-def _loops(model: Model) -> Iterator[Attention]:
-    for key, (tool, calls, since) in model.loops.found.items():
+def _loops(model: Model, now: float) -> Iterator[Attention]:
+    for key, (tool, calls, since) in model.loops.current(model, now).items():
         record = model.task_of(key)
         evidence = f"{tool} with the same arguments {calls} times in a row"
         yield _item("loop", record.task_id if record else key, since, evidence, crit=calls >= LOOP_CRIT)
@@ -213,7 +232,7 @@ def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Atten
 def _host(processes: Processes, server: AmigaProcess | None, around: Surroundings) -> Iterator[Attention]:
     if server is not None and not server.alive:
         yield _item(
-            "server_gone", "AMIGA", server.since, f"its server process {server.pid} has ended", crit=True
+            "server_gone", "AMIGA", None, f"its server process {server.pid} has ended", crit=True
         )
     if processes.server_count > 1:
         evidence = f"{processes.server_count} AMIGA servers run on this host"

@@ -62,10 +62,12 @@ class AmigaCollector:
         self._generation = 0  # of the database that the model was read from
         self._replaced_at: float | None = None
         self._source = Source()
+        self._looked = float("-inf")  # when the file was last seen as it is
         self._server: AmigaProcess | None = None
         self._task_processes: list[TaskProcess] = []
         self._processes_read = float("-inf")  # by the given clock
         self._windows: dict[int, tuple[tuple[int, int], AmigaWindow]] = {}  # by hours: what it was made of
+        self._noticed: dict[tuple[str, str], float] = {}  # see attention()
         self._lists: tuple[object, AmigaFacts] | None = None  # the parts that no window changes
 
     def collect(self, windows: frozenset[int]) -> AmigaFacts:
@@ -102,7 +104,9 @@ class AmigaCollector:
             totals=lists.totals,
             tasks=lists.tasks,
             activity=lists.activity,
-            attention=attention(model, now, self._processes, server, self._around, self._replaced_at),
+            attention=attention(
+                model, now, self._processes, server, self._around, self._replaced_at, self._noticed
+            ),
             amiga_process=server,
             task_processes=self._task_processes,
             windows={hours: self._window(model, now, hours) for hours in windows},
@@ -178,8 +182,10 @@ class AmigaCollector:
             model = self._current_model(now)
             if changed:
                 model.tail.note_change()
-            if changed or not model.loaded or not model.tail.settled:
+            if changed or not model.loaded or not model.settled:
+                model.tail.since = self._looked if model.loaded else float("-inf")
                 self._read(model, now)
+            self._looked = now
             state: SourceState = "ok" if self._model is not None and self._model.loaded else "loading"
             self._source = Source(state=state, as_of=now, path=path)
         except DatabaseMissingError:

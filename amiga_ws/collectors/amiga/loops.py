@@ -24,19 +24,19 @@ class Loops:
 
     def __init__(self) -> None:
         self.found: dict[str, tuple[str, int, float]] = {}
+        self.waiting = False  # something new came in and has not been looked at yet
         self._looked = float("-inf")
         self._seen: dict[str, tuple[int, int]] = {}  # (calls, open calls) of an owner when last looked at
 
     def look(self, database: Database, model: Model, now: float) -> None:
         """Bring `found` up to date, every few seconds."""
-        if 0 < now - self._looked < EVERY_S:
+        self.waiting = 0 < now - self._looked < EVERY_S
+        if self.waiting:
             return
         self._looked = now
         looked: set[str] = set()
         for owner in model.calls.newest_owners()[:MAX_OWNERS]:
-            record = model.task_of(owner.key)
-            at_work = record is None or record.status == "running"
-            if not at_work or now - owner.last > RECENT_S:
+            if not at_work(model, owner.key, now):
                 continue
             looked.add(owner.key)
             state = (owner.calls, len(owner.open))
@@ -52,6 +52,10 @@ class Loops:
         for key in [key for key in self._seen if key not in looked]:
             del self._seen[key]
             self.found.pop(key, None)
+
+    def current(self, model: Model, now: float) -> dict[str, tuple[str, int, float]]:
+        """What was found of those who are still at work: time ends a loop too, without anything new."""
+        return {key: run for key, run in self.found.items() if at_work(model, key, now)}
 
     @staticmethod
     def _run(database: Database, key: str) -> tuple[str, int, object] | None:
@@ -76,3 +80,9 @@ class Loops:
         # Without status rows every equal row may be a call of its own, or a quarter of one.
         calls = int(ended) or length // 3
         return str(tool), calls + (rows[0][3] is None and bool(ended)), first
+
+
+def at_work(model: Model, key: str, now: float) -> bool:
+    """Whether a task or session runs and showed a sign lately."""
+    record, owner = model.task_of(key), model.calls.owners.get(key)
+    return owner is not None and now - owner.last <= RECENT_S and (record is None or record.status == "running")

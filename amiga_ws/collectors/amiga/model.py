@@ -62,6 +62,11 @@ class Model:
         """Whether everything that was there at the start has been read."""
         return self.tail.caught_up
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to look at until the file changes."""
+        return self.tail.settled and not self.loops.waiting
+
     def read(self, database: Database, now: float) -> bool:
         """Read what is new; False if the database is another one than before."""
         if not self.tail.read(database, now):

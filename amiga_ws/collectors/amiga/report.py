@@ -70,7 +70,7 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
         findings += _costs(model, now)
         around = Surroundings(config.root, config.database)
         around.look(now)
-        for item in attention(model, now, processes, server, around, None):
+        for item in attention(model, now, processes, server, around, None, {}):
             level: Level = "bad" if item.severity == "crit" else "warn"
             findings.append(Finding("attention", level, f"{item.kind}: {item.subject}", item.evidence))
     except DatabaseError as error:

@@ -46,6 +46,7 @@ class Tail:
     def __init__(self, times: Times, calls: Calls, tasks: Tasks, costs: Costs, events: Events) -> None:
         self.caught_up = False
         self.settled = False  # nothing left to look at until the file changes
+        self.since = float("-inf")  # what is new was written after this; set before each reading
         self.loaded_rows = 0
         self.parse = times.parse
         self._times = times
@@ -61,6 +62,7 @@ class Tail:
         self._task_sql = ""
         self._last = {"tool_usage": 0, "agent_status": 0}
         self._first = {"tool_usage": 0, "agent_status": 0}
+        self._written = {"tool_usage": float("-inf"), "agent_status": float("-inf")}  # time of the last row
         self._born: object = None  # when AMIGA made this file, to the microsecond
         self._witness: Row | None = None  # of the last tool row read: is it still the same file?
         self._buffers: dict[str, Buffer] = {"tool_usage": [], "agent_status": []}
@@ -252,10 +254,13 @@ class Tail:
             self._witness = rows[-1][1:4]
         parse = self._times.parse
         buffer = self._buffers[table]
+        after = max(self._written[table], self.since)
         for row in rows:
-            when = parse(row[1])
+            when = parse(row[1], after)
             if when is not None:
+                after = when if when > self.since else self.since
                 buffer.append((when if when < limit else limit, row))
+        self._written[table] = after
         if table == "tool_usage" and buffer:
             self._calls.latest_row = max(self._calls.latest_row, buffer[-1][0])
         self.loaded_rows += len(rows)
@@ -341,7 +346,7 @@ class Tail:
 
     def _put(self, rows: Sequence[Row], marked: Collection[str] = ()) -> None:
         for rowid, *values in rows:
-            record = self._tasks.put(rowid, tuple(values), marked=str(values[0]) in marked)
+            record = self._tasks.put(rowid, tuple(values), marked=str(values[0]) in marked, since=self.since)
             if record is not None:
                 self._events.task(record)
                 self._calls.reconsider([record.task_id])

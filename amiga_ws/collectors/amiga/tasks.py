@@ -87,10 +87,13 @@ class Tasks:
         self._buckets = Buckets()
         self._failures: dict[str, list[float]] = {}  # class -> ascending times of the end
 
-    def put(self, rowid: int, values: tuple[object, ...], *, marked: bool = False) -> TaskRecord | None:
+    def put(
+        self, rowid: int, values: tuple[object, ...], *, marked: bool = False, since: float = float("-inf")
+    ) -> TaskRecord | None:
         """A row of `tasks` (COLUMNS) as it stands now; the record if anything shown changed.
 
-        `marked`: what agent_status says of it changed, so it is worked out even if the row did not.
+        `marked`: what agent_status says of it changed, so it is worked out even if the row did not. `since`:
+        what is new in it was written after this.
         """
         known = self._rows.get(rowid)
         fingerprint = hash(values)
@@ -99,7 +102,10 @@ class Tasks:
         task_id, status, text, agent, phase, model, created, updated, error, pid = values
         key = str(task_id)
         word = one_line(status, 40).lower()
-        updated_at = self._times.parse(updated)
+        if known is not None and known.stamp[1] == updated:
+            updated_at = known.updated_at
+        else:
+            updated_at = self._times.parse(updated, since)
         shown, ended_at = self._outcome(key, word, updated_at)
         record = TaskRecord(
             rowid=rowid,
@@ -111,7 +117,7 @@ class Tasks:
             agent_type=one_line(agent, 60) or None,
             phase=one_line(phase, 60) or None,
             model=one_line(model, 60) or None,
-            created_at=self._times.parse(created),
+            created_at=self._times.parse(created, since if known is None else known.created_at or since),
             updated_at=updated_at,
             ended_at=ended_at,
             error_class=_class_of(shown, error),

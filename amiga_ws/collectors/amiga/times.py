@@ -15,6 +15,7 @@ from collections.abc import Callable
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
 _USUAL_CHARS = 26  # "2026-11-21T03:18:28.248341"
+_ORDERLY_S = 60.0  # rows are written nearly in the order of their times
 _UTC_CHARS = 27  # "2026-11-21T03:18:28.248341Z"
 _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
@@ -28,8 +29,9 @@ def zone_named(name: str | None) -> dt.tzinfo | None:
 class Times:
     """Parses times of one installation, whose naive ones mean `zone` (None: this host's zone).
 
-    A local time that a clock change repeats is read as its first occurrence, one that it skips as if the
-    change had not happened; who computes a duration must clamp it at 0.
+    A local time that a clock change repeats is read as its first occurrence, unless it is known to have been
+    written `after` that; one that the change skips as if it had not happened. Who computes a duration must
+    clamp it at 0.
     """
 
     def __init__(self, zone: dt.tzinfo | None = None) -> None:
@@ -37,8 +39,11 @@ class Times:
         self._minutes: dict[str, float | None] = {}  # "2026-11-21T03:18" as naive local -> epoch
         self._utc: Times | None = None  # reads the usual form with a Z
 
-    def parse(self, text: object) -> float | None:
-        """Epoch seconds of one AMIGA time, None if it is none. Fast for the usual form (about 0.4 µs)."""
+    def parse(self, text: object, after: float = float("-inf")) -> float | None:
+        """Epoch seconds of one AMIGA time, None if it is none. Fast for the usual form (about 0.4 µs).
+
+        `after`: it was written no more than a minute before this.
+        """
         if not isinstance(text, str):
             return None
         # The usual form by slicing: parsing each minute once and adding the seconds is 5x faster.
@@ -53,7 +58,7 @@ class Times:
                     return None
                 if 0.0 <= value < 60.0:  # noqa: PLR2004 - seconds of a minute
                     return start + value
-        return self._slow(text)
+        return self._slow(text, after)
 
     def parse_utc(self, text: object) -> float | None:
         """As `parse`, but a naive time means UTC (hook lines, transcripts)."""
@@ -81,14 +86,23 @@ class Times:
     def _remember(self, minute: str) -> float | None:
         if len(self._minutes) >= _CACHE_LIMIT:
             self._minutes.clear()
-        start = _epoch(_read(minute), self.zone)
+        moment = _read(minute)
+        start = _epoch(moment, self.zone)
+        if start is not None and moment is not None and start < (_epoch(moment.replace(fold=1), self.zone) or 0.0):
+            return None  # repeated: which one is meant depends on the row
         self._minutes[minute] = start
         return start
 
-    def _slow(self, text: str) -> float | None:
+    def _slow(self, text: str, after: float) -> float | None:
         if text.endswith("Z"):
             return self.parse_utc(text)
-        return _epoch(_read(text.strip()), self.zone)
+        moment = _read(text.strip())
+        first = _epoch(moment, self.zone)
+        if first is None or moment is None or first >= after - _ORDERLY_S:
+            return first
+        second = _epoch(moment.replace(fold=1), self.zone)
+        # In the hour that a clock change skips, the second reading is the earlier one.
+        return first if second is None or second < max(first, after - _ORDERLY_S) else second
 
 
 def _read(text: str) -> dt.datetime | None:

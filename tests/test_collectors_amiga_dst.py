@@ -1,0 +1,64 @@
+"""The night on which clocks go back: AMIGA's local times say each minute of an hour twice."""
+
+from __future__ import annotations
+
+import zoneinfo
+
+import pytest
+from reading import collector_of, read
+
+from amiga_ws.simulate import ManualClock, Simulator
+
+BACK = 1_792_890_000.0  # 2026-10-25 01:00 UTC: 03:00 becomes 02:00 in Madrid
+FORTH = 1_774_746_000.0  # 2026-03-29 01:00 UTC: 02:00 becomes 03:00
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(BACK - 5400)
+
+
+@pytest.fixture
+def sim(tmp_path, clock):
+    made = Simulator(tmp_path / "amiga", clock=clock, zone=zoneinfo.ZoneInfo("Europe/Madrid"))
+    yield made
+    made.close()
+
+
+def at_work(sim, clock, collector=None, minutes=180):
+    """One task with a call of 90 s every three minutes, looked at before, within and after each."""
+    task = sim.start_task()
+    for number in range(minutes // 3):
+        call = sim.start_tool(task, "Bash", {"command": f"make part-{number}"})
+        clock.advance(90)
+        if collector is not None:
+            yield read(collector, frozenset({1}))
+        sim.end_tool(call)
+        sim.add_activity(task, "on it")
+        clock.advance(90)
+        if collector is not None:
+            yield read(collector, frozenset({1}))
+
+
+def test_a_busy_night_needs_nobody_and_an_hour_has_its_calls(sim, clock, tmp_path):
+    collector = collector_of(sim.root, tmp_path / "private", clock, timezone="Europe/Madrid")
+    collector._processes._listed = float("inf")
+    for facts in at_work(sim, clock, collector):
+        assert [item for item in facts.attention if item.kind != "disk"] == []
+        tools = facts.windows[1].tools
+        assert tools.total_calls <= 21
+        if clock() > BACK - 1700:
+            assert tools.total_calls >= 20
+    assert tools.durations["Bash"].p50_ms == tools.durations["Bash"].p95_ms == pytest.approx(90_000, rel=0.03)
+
+
+@pytest.mark.parametrize("change", [BACK, FORTH])
+def test_what_is_read_afterwards_has_its_durations_and_its_hours(sim, clock, tmp_path, change):
+    clock.now = change - 5400
+    list(at_work(sim, clock))
+    collector = collector_of(sim.root, tmp_path / "private", clock, timezone="Europe/Madrid")
+    facts = read(collector, frozenset({1, 2, 3}))
+    assert [facts.windows[hours].tools.total_calls for hours in (1, 2, 3)] == [20, 40, 60]
+    durations = facts.windows[3].tools.durations["Bash"]
+    assert durations.p50_ms == durations.p95_ms == pytest.approx(90_000, rel=0.03)
+    assert facts.tasks[0].updated_at == pytest.approx(clock() - 90, abs=1)
