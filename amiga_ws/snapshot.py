@@ -117,7 +117,9 @@ class Tools(Part, frozen=True, kw_only=True):
     estimated: int | None = None
     by_type: dict[str, int] = {}
     errors: dict[str, int] = {}
+    error_rates: dict[str, float] = {}
     error_categories: dict[str, dict[str, int]] = {}
+    suspects: dict[str, int] = {}
     durations: dict[str, Durations] = {}
 
 

@@ -102,8 +102,18 @@ def test_a_read_that_only_showed_the_word_error_is_suspect(amiga, collector):
     row = amiga.tool("aaaaaa", "Edit", NOW - 80)
     amiga.finish(row, 0, "Error: String not found", "unknown_error")
     amiga.ended("aaaaaa", "Edit", NOW - 79, ok=False)
+    row = amiga.tool("aaaaaa", "Read", NOW - 70)
+    amiga.finish(row, 0, "fatal: not a git repository", "git_error")
+    amiga.ended("aaaaaa", "Read", NOW - 69, ok=False)
+    for at, ok in ((NOW - 60, True), (NOW - 50, True), (NOW - 40, False)):
+        error = (None, None) if ok else ("Error: File does not exist.", "file_not_found")
+        amiga.finish(amiga.tool("aaaaaa", "Read", at), int(ok), *error)
+        amiga.ended("aaaaaa", "Read", at + 1, ok=ok)
     found = tools(collector)
-    assert (found.failed, found.suspect) == (3, 2)
+    assert (found.failed, found.suspect) == (5, 3)
+    assert found.suspects == {"Read": 2, "Bash": 1}
+    assert found.errors == {"Read": 3, "Bash": 1, "Edit": 1}
+    assert found.error_rates == {"Read": 60.0, "Bash": 100.0, "Edit": 100.0}
 
 
 def test_without_status_rows_calls_are_paired_and_it_is_told(tmp_path, clock):

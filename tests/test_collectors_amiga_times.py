@@ -91,4 +91,7 @@ def test_a_repeated_hour_is_its_second_occurrence_for_what_was_written_after_the
         assert times.parse(text, first + 7200) == first  # neither: not written in that order
         assert times.parse(text) == first
     assert times.parse("2026-10-25T04:30:00", first + 90_000) == first + 3 * 3600
-    assert times.parse("2026-03-29T02:30:00", first) == dt.datetime(2026, 3, 29, 1, 30, tzinfo=dt.UTC).timestamp()
+    assert (
+        times.parse("2026-03-29T02:30:00", first)
+        == dt.datetime(2026, 3, 29, 1, 30, tzinfo=dt.UTC).timestamp()
+    )

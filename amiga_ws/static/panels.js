@@ -61,9 +61,19 @@ function newest(times) {
   return known.length ? Math.max(...known) : null;
 }
 
+/** What stands under a foreign name, which may be `constructor`. @template T @param {Record<string, T>} values @param {string} name @returns {T|undefined} */
+const own = (values, name) => (Object.hasOwn(values, name) ? values[name] : undefined);
+
+/** A tool's failed calls by category, and how many probably did not fail. @param {Record<string, number>|undefined} kinds @param {number|undefined} suspect */
+function errorKinds(kinds, suspect) {
+  const told = Object.entries(kinds ?? {}).map(([kind, count]) => `${format.int(count)} ${format.words(kind)}`);
+  if (suspect) told.push(`of them ${format.int(suspect)} suspect: the words were only in what the tool showed`);
+  return told.join(", ");
+}
+
 /** @param {Snapshot} snapshot @param {(tool: string) => void} find */
 export function renderTools(snapshot, find) {
-  const { by_type, errors, durations } = snapshot.overview.tools;
+  const { by_type, errors, error_rates, error_categories, suspects, durations } = snapshot.overview.tools;
   const tools = Object.entries(by_type).sort(([a, m], [b, n]) => n - m || a.localeCompare(b)).slice(0, 10);
   const most = Math.max(1, ...tools.map(([, calls]) => calls));
   const list = byId("tools-list");
@@ -78,9 +88,10 @@ export function renderTools(snapshot, find) {
       first(row, ".name").title = `Find tasks that used ${name}`;
       first(row, ".bar").style.setProperty("--value", String((100 * calls) / most));
       setText(first(row, ".calls"), format.int(calls));
-      const failed = Object.hasOwn(errors, name) ? errors[name] : 0;
-      setText(first(row, ".errors"), failed ? `${format.int(failed)} err` : "");
-      const time = Object.hasOwn(durations, name) ? durations[name] : null;
+      const failed = own(errors, name) ?? 0;
+      setText(first(row, ".errors"), failed ? `${format.int(failed)} err · ${format.percent(own(error_rates, name), 1)}` : "");
+      first(row, ".errors").title = failed ? errorKinds(own(error_categories, name), own(suspects, name)) : "";
+      const time = own(durations, name) ?? null;
       setText(first(row, ".time"), time && format.known(time.p50_ms) ? format.milliseconds(time.p50_ms) : "");
       first(row, ".time").title = time ? `half of the calls within ${format.milliseconds(time.p50_ms)}, 95 % within ${format.milliseconds(time.p95_ms)}` : "";
     });

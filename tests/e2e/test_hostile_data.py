@@ -151,6 +151,16 @@ def test_patch_to_a_hostile_name_changes_that_name_alone(viewer, site):
     assert_inert(viewer)
 
 
+def test_failed_calls_are_told_with_rate_and_kinds_under_any_name(viewer, site):
+    viewer.arrive()
+    task = site.sim.tasks[f"t{IMAGE}"]
+    site.sim.end_tool(site.sim.start_tool(task, "constructor"), ok=False)
+    errors = viewer['#tools-list li[data-tool="constructor"] .errors']
+    expect(errors).to_have_text(re.compile(r"^1 err · 100\.0\s%$"))
+    expect(errors).to_have_attribute("title", re.compile("^1 "))
+    assert_inert(viewer)
+
+
 def test_hostile_folder_is_shown_where_the_page_names_it(viewer, site):
     viewer.arrive()
     expect(viewer['#sources [data-source="amiga"] [data-field="path"]']).to_contain_text(IMAGE[:20])

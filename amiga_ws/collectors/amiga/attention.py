@@ -231,9 +231,7 @@ def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Atten
 
 def _host(processes: Processes, server: AmigaProcess | None, around: Surroundings) -> Iterator[Attention]:
     if server is not None and not server.alive:
-        yield _item(
-            "server_gone", "AMIGA", None, f"its server process {server.pid} has ended", crit=True
-        )
+        yield _item("server_gone", "AMIGA", None, f"its server process {server.pid} has ended", crit=True)
     if processes.server_count > 1:
         evidence = f"{processes.server_count} AMIGA servers run on this host"
         yield _item("two_servers", "AMIGA", None, evidence, crit=True)

@@ -70,7 +70,7 @@ class CallWindow:
     raw_rows: int = 0
     estimated: int = 0
     categories: dict[str, dict[str, int]] = field(default_factory=dict)
-    suspect: int = 0
+    suspects: dict[str, int] = field(default_factory=dict)  # of the failed ones by tool
     durations: dict[str, int] = field(default_factory=dict)  # packed, see windows.percentiles
     owners: int = 0
 
@@ -267,7 +267,8 @@ class Calls:
             by_category = found.categories.setdefault(self.tools[tool], {})
             name = CATEGORIES[category]
             by_category[name] = by_category.get(name, 0) + count
-            found.suspect += count * is_suspect
+            if count and is_suspect:
+                found.suspects[self.tools[tool]] = found.suspects.get(self.tools[tool], 0) + count
         found.durations = {self.tools[tool]: packed for tool, packed in self._durations.since(minute).items()}
         found.owners = self._presence.since(minute).get(0, 0)
         return found

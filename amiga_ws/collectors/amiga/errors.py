@@ -23,6 +23,9 @@ _TASK_CLASSES: tuple[tuple[str, re.Pattern[str]], ...] = (
 _WORDS_ONLY = re.compile(r"error:|failed:|traceback|exception:|fatal:", re.IGNORECASE)
 CONSTANT_ERROR = "Tool output contains error"  # old hooks; 91 % of a day's errors, mostly false
 _READERS = frozenset({"Read", "Grep", "Glob", "WebFetch", "WebSearch", "BashOutput", "LS", "NotebookRead"})
+# The category is chosen by words too. These read files and run nothing: such an error can only be in the file.
+_FILE_READERS = frozenset({"Read", "Grep", "Glob", "LS", "NotebookRead"})
+_NOT_OF_FILES = frozenset({"git_error", "command_not_found", "network_error"})
 
 
 def task_error_class(error: str | None) -> str | None:
@@ -38,10 +41,10 @@ def task_error_class(error: str | None) -> str | None:
 def suspect(tool: str, error: str | None, category: str | None) -> bool:
     """Whether a recorded tool error is probably none: it only stands in what the tool showed.
 
-    Tools that show other people's text (a log file, a page) and were given no particular category, and
-    the constant text of old hooks.
+    Tools that show other people's text (a log file, a page) and were given no particular category, or one
+    that they cannot have; and the constant text of old hooks.
     """
-    if error == CONSTANT_ERROR:
+    if error == CONSTANT_ERROR or (tool in _FILE_READERS and category in _NOT_OF_FILES):
         return True
     if tool not in _READERS or category not in (None, "", "unknown_error"):
         return False

@@ -85,4 +85,6 @@ class Loops:
 def at_work(model: Model, key: str, now: float) -> bool:
     """Whether a task or session runs and showed a sign lately."""
     record, owner = model.task_of(key), model.calls.owners.get(key)
-    return owner is not None and now - owner.last <= RECENT_S and (record is None or record.status == "running")
+    return (
+        owner is not None and now - owner.last <= RECENT_S and (record is None or record.status == "running")
+    )

@@ -88,7 +88,11 @@ class Times:
             self._minutes.clear()
         moment = _read(minute)
         start = _epoch(moment, self.zone)
-        if start is not None and moment is not None and start < (_epoch(moment.replace(fold=1), self.zone) or 0.0):
+        if (
+            start is not None
+            and moment is not None
+            and start < (_epoch(moment.replace(fold=1), self.zone) or 0.0)
+        ):
             return None  # repeated: which one is meant depends on the row
         self._minutes[minute] = start
         return start

@@ -178,11 +178,13 @@ def window(model: Model, now: float, hours: int) -> AmigaWindow:
             running=sum(running.values()),
             failed=sum(calls.failed.values()),
             orphaned=sum(calls.orphaned.values()),
-            suspect=calls.suspect,
+            suspect=sum(calls.suspects.values()),
             estimated=calls.estimated,
             by_type=shown_types,
             errors=_largest(calls.failed),
+            error_rates=_error_rates(calls),
             error_categories=_categories(calls),
+            suspects=_largest(calls.suspects),
             durations=_durations(calls),
         ),
         sessions=_sessions(model, now, since, calls.owners, total, shown_types),
@@ -191,6 +193,15 @@ def window(model: Model, now: float, hours: int) -> AmigaWindow:
             for name, (count, first, last) in failures
         ],
     )
+
+
+def _error_rates(calls: CallWindow) -> dict[str, float]:
+    """Failed ones among a tool's ended calls, percent; of the same tools as the failed ones."""
+    rates: dict[str, float] = {}
+    for tool in _largest(calls.failed):
+        failed = calls.failed[tool]
+        rates[tool] = round(100 * failed / (failed + calls.ok.get(tool, 0)), 1)
+    return rates
 
 
 def _categories(calls: CallWindow) -> dict[str, dict[str, int]]:
