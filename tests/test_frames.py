@@ -312,6 +312,7 @@ WRITTEN_FOR = {
     PROTOCOL._abort: "bbcd7cdfc85a",
     PROTOCOL._receive_frame_loop: "f97f48daf515",
     PROTOCOL._read_bytes: "e70fe5d156b7",
+    PROTOCOL._write_frame: "5972981bcbf6",
     PROTOCOL._receive_frame: "1f0ef857d4df",
     PROTOCOL._handle_message: "61f43d09e004",
     PROTOCOL._send_pong: "0e1d0eb043a7",
