@@ -71,6 +71,7 @@ POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
+SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
     "idle_connection_timeout": 15.0,
@@ -196,6 +197,7 @@ class Server:
             new_connections=BucketTable(limits.new_connections_per_second, limits.new_connections_burst),
             requests=BucketTable(limits.requests_per_second, limits.requests_burst),
             sign_in_failures=BucketTable(SIGN_IN_FAILURES / 60, SIGN_IN_FAILURES),
+            sign_ins=BucketTable(SIGN_INS / 60, SIGN_INS),
             refusals=RefusalBook(),
             measures=self.measures,
             pending=Counter(),

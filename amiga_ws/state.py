@@ -23,6 +23,9 @@ USED_LOGINS_FILE = "used_logins.jsonl"
 SECRET_BYTES = 32  # 256 bits: HS256's own block; shorter keys are refused (RFC 7518, 3.2)
 # 32 random bytes have 30 different values on average; 1 of 10^9 has fewer than 20.
 MIN_DISTINCT_BYTES = 20
+# How long what has ended is kept all the same: a clock that ran ahead, as one set to local time does until it is
+# corrected, must not have made us forget what is not over.
+KEPT_LONGER_S = 86_400.0
 _SAMPLES = (bytes(range(32)), bytes(range(1, 33)), bytes(range(31, -1, -1)))
 
 
@@ -194,19 +197,20 @@ class AppendLog:
         self._offset += len(complete)
         return [entry for line in complete.splitlines() if (entry := _object(line)) is not None]
 
-    def rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the entries that `keep` denies."""
+    def rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> int:
+        """Drop the entries that `keep` denies; how many are left."""
         with self._locked():
             entries = [
                 entry for line in self._path.read_bytes().splitlines() if (entry := _object(line)) is not None
             ]
             kept = [entry for entry in entries if keep(entry)]
             if len(kept) == len(entries):
-                return
+                return len(kept)
             aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             aside.unlink(missing_ok=True)
             _write_private(aside, "".join(json.dumps(entry) + "\n" for entry in kept))
             aside.replace(self._path)
+        return len(kept)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -220,6 +224,7 @@ class AppendLog:
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _give_to_owner(descriptor, self._path)
             held = os.fstat(descriptor)
             if held.st_nlink and (held.st_dev, held.st_ino) == _file_id(self._path):
                 return descriptor
@@ -248,7 +253,7 @@ class UsedLogins:
     def __init__(self, state_dir: Path, now: float) -> None:
         self._log = AppendLog(state_dir / USED_LOGINS_FILE)
         self._exp: dict[str, float] = {}  # jti -> epoch at which the token ends
-        self._log.rewrite(lambda entry: _time(entry, "exp") > now)
+        self._log.rewrite(lambda entry: _time(entry, "exp") > now - KEPT_LONGER_S)
         for entry in self._log.read_new():
             self._exp[str(entry.get("jti"))] = _time(entry, "exp")
 
@@ -256,7 +261,7 @@ class UsedLogins:
         """Note the use; False when it had been used before. Raises OSError when it cannot be kept."""
         if jti in self._exp:
             return False
-        for old in [known for known, ends in self._exp.items() if ends <= now]:
+        for old in [known for known, ends in self._exp.items() if ends <= now - KEPT_LONGER_S]:
             del self._exp[old]
         self._log.append({"jti": jti, "exp": exp})
         self._exp[jti] = exp
@@ -304,7 +309,15 @@ def make_private_dir(path: Path) -> None:
 
 def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    _give_to_owner(descriptor, path)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _give_to_owner(descriptor: int, path: Path) -> None:
+    """A command that root runs must leave no file behind that the server's user cannot read."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)

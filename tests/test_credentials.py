@@ -106,6 +106,22 @@ def test_other_parameters_are_none(uri):
     assert not token_in_query(request(uri))
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["c=abc; c=def"],
+        ["c=abc; d=e;c=abc"],
+        ["c=abc", "c=def"],
+        ["c=; c=abc"],
+        ["c =abc; c=def"],
+    ],
+)
+def test_two_cookies_of_our_name_are_ambiguous(lines):
+    """A neighbouring host can set a second one, and the order in which they come says nothing."""
+    with pytest.raises(AmbiguousCredentialError, match="two cookies named c"):
+        find_credential(request("/", *(("Cookie", line) for line in lines)), "c")
+
+
 # -- against a server ----------------------------------------------------------------------------
 
 
@@ -145,6 +161,15 @@ async def test_explicit_beats_cookie_for_better_and_for_worse(server):
     assert (await server.ask_as("rubbish", "/api/session", cookie)).status == 401
     peer = await server.websocket(cookie, ["amiga.v1", "amiga.bearer.rubbish"])
     assert peer.reply.status == 401
+
+
+async def test_a_second_cookie_of_our_name_signs_in_as_nobody_and_does_not_hinder_a_token(server):
+    ours, tossed = server.session("ada"), server.session("eve")
+    for headers in ({"Cookie": f"{tossed}; {ours}"}, [("Cookie", ours), ("Cookie", tossed)]):
+        reply = await server.ask("/api/session", headers)
+        assert (reply.status, reply.json["code"]) == (400, "invalid_request")
+        assert "delete the cookies" in reply.json["error"]
+        assert (await server.ask_as(server.token("bob"), "/api/session", headers)).json["subject"] == "bob"
 
 
 async def test_a_foreign_cookie_is_no_credential(server):

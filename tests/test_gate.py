@@ -10,8 +10,9 @@ from test_tokens import NOW, SECRET, Lifetimes, claims, signed
 
 from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.keys import own_key
-from amiga_ws.auth.revocations import FILE, Revocation, Revocations
+from amiga_ws.auth.revocations import FILE, SWEEP_AFTER, Revocation, Revocations
 from amiga_ws.auth.tokens import Authority, TokenError
+from amiga_ws.state import KEPT_LONGER_S
 
 OTHER = hashlib.sha256(b"another secret").digest()
 
@@ -127,10 +128,37 @@ def test_late_renewal_is_judged_by_the_time_it_was_due(gate, wall):
 
 
 def test_rules_survive_and_end(tmp_path):
-    Revocations(tmp_path, NOW).add(Revocation("jti", "j1", NOW, NOW + 100))
+    Revocations(tmp_path, NOW).add(Revocation("jti", "j1", NOW, NOW + 100), NOW)
     assert [rule.value for rule in Revocations(tmp_path, NOW + 99).all(NOW + 99)] == ["j1"]
-    assert Revocations(tmp_path, NOW + 100).all(0) == []
+    assert Revocations(tmp_path, NOW + 100).all(NOW + 100) == []
+    assert Revocations(tmp_path, NOW + 100 + KEPT_LONGER_S).all(0) == []
     assert (tmp_path / FILE).read_text("utf-8") == ""
+
+
+def test_clock_that_ran_ahead_for_hours_has_forgotten_no_rule(tmp_path, gate, wall):
+    """A machine whose hardware clock is in local time starts hours ahead, until it has asked for the time."""
+    token, identity = issued(gate, wall)
+    gate.revoke(identity)
+    wall.now = NOW + 14 * 3600
+    ahead = Gate(gate.authority, Lifetimes(), tmp_path, wall)
+    wall.now = NOW + 10
+    assert refused(ahead, token) == "revoked"
+    assert refused(Gate(gate.authority, Lifetimes(), tmp_path, wall), token) == "revoked"
+
+
+def test_rules_that_have_ended_are_swept_while_the_server_runs(tmp_path, gate, wall):
+    """Who signs in and out all day fills neither disk nor memory."""
+    sweep = SWEEP_AFTER + 1
+    for number in range(sweep - 1):
+        gate.revocations.add(Revocation("sid", f"s{number}", wall.now, wall.now + 60), wall.now)
+    _, identity = issued(gate, wall, ttl_s=7 * 86_400.0)
+    wall.now += KEPT_LONGER_S + 61
+    gate.revoke(identity)
+    assert [rule.value for rule in gate.revocations.all(0)] == [identity.jti]
+    assert len((tmp_path / FILE).read_text("utf-8").splitlines()) == 1
+    assert not gate.still_good(identity)
+    gate.revocations.follow()
+    assert not gate.still_good(identity)
 
 
 def test_earlier_rule_of_a_subject_does_not_undo_a_later_one(tmp_path, gate, wall):
@@ -144,7 +172,7 @@ def test_earlier_rule_of_a_subject_does_not_undo_a_later_one(tmp_path, gate, wal
 def test_rule_somebody_else_appends_is_followed(tmp_path, gate, wall):
     _, identity = issued(gate, wall)
     assert not gate.revocations.follow()
-    Revocations(tmp_path, NOW).add(Revocation("jti", identity.jti, NOW, NOW + 3600))
+    Revocations(tmp_path, NOW).add(Revocation("jti", identity.jti, NOW, NOW + 3600), NOW)
     assert gate.still_good(identity)
     assert gate.revocations.follow()
     assert not gate.still_good(identity)
@@ -160,6 +188,8 @@ def test_rule_somebody_else_appends_is_followed(tmp_path, gate, wall):
         json.dumps({"kind": "jti", "value": 1, "issued_before": 1, "until": 2e10}),
         json.dumps({"kind": "jti", "value": "x", "issued_before": "1", "until": 2e10}),
         json.dumps({"kind": "jti", "value": "x", "until": 2e10}),
+        '{"kind": "sub", "value": "ada", "issued_before": NaN, "until": 2e10}',
+        '{"kind": "sub", "value": "ada", "issued_before": 1, "until": NaN}',
     ],
 )
 def test_line_that_is_no_rule_revokes_nothing_and_hides_no_other(tmp_path, gate, wall, line):
@@ -170,6 +200,9 @@ def test_line_that_is_no_rule_revokes_nothing_and_hides_no_other(tmp_path, gate,
     assert not gate.still_good(identity)
     assert gate.still_good(other)
     assert not Revocations(tmp_path, NOW).hit(other)
+    wall.now += 1
+    gate.revoke_subject("ada")
+    assert not gate.still_good(other)
 
 
 # -- keys ----------------------------------------------------------------------------------------

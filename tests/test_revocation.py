@@ -16,6 +16,7 @@ from amiga_ws import state
 from amiga_ws.auth.revocations import FILE
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.config import load
+from amiga_ws.state import KEPT_LONGER_S
 
 SOON_S = 1.0  # from a revocation to the end of the streams it concerns
 
@@ -149,6 +150,8 @@ async def test_a_session_of_a_sign_in_link_ends_with_the_link_though_that_has_en
         (["--token", "rubbish"], "no token of ours"),
         (["--jti", "j", "--issued-before", "1"], "--issued-before goes with --subject"),
         (["--subject", "s", "--issued-before", "soon"], "ISO time"),
+        (["--subject", "s", "--issued-before", "nan"], "no time a token could"),
+        (["--subject", "s", "--issued-before", "inf"], "no time a token could"),
         ([], "required"),
         (["--jti", "j", "--subject", "s"], "not allowed with"),
     ],
@@ -238,10 +241,10 @@ async def test_a_torn_last_line_costs_neither_the_lines_before_nor_the_next(serv
 
 async def test_an_entry_ends_with_its_token(server):
     server.gate.revoke_token(server.token(ttl_s=60))
-    server.gate.revoke_token(server.token(ttl_s=600))
+    server.gate.revoke_token(server.token(ttl_s=86_400))
     (rule,) = server.gate.revocations.all(server.clock.wall() + 61)
     assert rule.until > server.clock.wall() + 500
-    server.ahead_s = 61
+    server.ahead_s = 61 + KEPT_LONGER_S
     file = server.settings.state_dir / FILE
     assert len(file.read_bytes().splitlines()) == 2
     type(server.gate)(server.authority, server.settings.auth, server.settings.state_dir, server.clock.wall)
@@ -340,6 +343,18 @@ async def test_an_expired_token_is_no_failed_sign_in_except_where_one_signs_in(s
     answers = [(await server.ask_as(token, "/api/session", method="POST")).status for _ in range(6)]
     assert answers == [*[401] * 5, 429]
     assert (await server.ask_as(token, "/api/metrics/overview")).status == 401
+
+
+async def test_a_subject_signs_in_at_its_rate_and_a_link_is_not_used_up_by_waiting(server):
+    """Each sign-out is kept until its session would have ended: one who does nothing else must not fill the disk."""
+    token, link = server.token(), server.token(typ="login", ttl_s=120)
+    server.services.sign_ins.set_limit(1.0, 3)
+    answers = [(await server.ask_as(token, "/api/session", method="POST")).status for _ in range(4)]
+    assert answers == [201, 201, 201, 429]
+    assert (await server.ask_as(link, "/api/session", method="POST")).status == 429
+    assert (await server.ask_as(server.token("bob"), "/api/session", method="POST")).status == 201
+    server.ahead_s = 2
+    assert (await server.ask_as(link, "/api/session", method="POST")).status == 201
 
 
 async def test_a_cookie_of_a_key_that_was_replaced_is_401_however_often(server):

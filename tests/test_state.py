@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amiga_ws.state import (
+    KEPT_LONGER_S,
     SECRET_FILE,
     USED_LOGINS_FILE,
     AppendLog,
@@ -400,12 +401,38 @@ def test_ended_logins_are_forgotten(tmp_path):
     logins = UsedLogins(tmp_path, NOW)
     for number in range(50):
         logins.use(f"j{number}", NOW + 120, NOW)
-    UsedLogins(tmp_path, NOW + 119)
+    ended = NOW + 120 + KEPT_LONGER_S
+    UsedLogins(tmp_path, ended - 1)
     assert len((tmp_path / USED_LOGINS_FILE).read_text("utf-8").splitlines()) == 50
-    UsedLogins(tmp_path, NOW + 120)
+    UsedLogins(tmp_path, ended)
     assert (tmp_path / USED_LOGINS_FILE).read_text("utf-8") == ""
-    logins.use("late", NOW + 300, NOW + 121)
+    logins.use("late", ended + 300, ended)
     assert len(logins._exp) == 1
+
+
+def test_clock_that_ran_ahead_for_hours_makes_no_used_login_good_again(tmp_path):
+    UsedLogins(tmp_path, NOW).use("j1", NOW + 120, NOW)
+    ahead = UsedLogins(tmp_path, NOW + 14 * 3600)
+    assert ahead.use("j2", NOW + 15 * 3600, NOW + 14 * 3600)
+    assert not ahead.use("j1", NOW + 120, NOW + 10)
+    assert not UsedLogins(tmp_path, NOW + 10).use("j1", NOW + 120, NOW + 10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path):
+    """`sudo … revoke` must leave nothing the server's user cannot read."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 12345, 12346)
+    load_secret(folder)
+    log = AppendLog(folder / "entries.jsonl")
+    log.append({"a": 1})
+    log.append({"a": 2})
+    log.rewrite(lambda entry: entry["a"] == 2)
+    announce_server(folder, "http://127.0.0.1:3000")
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+    assert set(owners.values()) == {(12345, 12346)}, owners
+    assert len(owners) == 3
 
 
 @pytest.mark.parametrize(

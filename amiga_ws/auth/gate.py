@@ -46,7 +46,8 @@ class Gate:
 
     def revoke(self, identity: Identity) -> None:
         """Take back a token, or a whole session."""
-        self.revocations.add(of_identity(identity, self._wall(), self.lifetimes.session_max))
+        now = self._wall()
+        self.revocations.add(of_identity(identity, now, self.lifetimes.session_max), now)
 
     def revoke_token(self, token: str) -> None:
         """Take back a token, also one that has ended: what was signed in with it may live longer.
@@ -58,13 +59,14 @@ class Gate:
 
     def revoke_jti(self, jti: str) -> None:
         """Take back a token that is known by its id only; kept as long as one could live."""
-        self.revocations.add(Revocation("jti", jti, self._wall(), self._wall() + self._longest()))
+        now = self._wall()
+        self.revocations.add(Revocation("jti", jti, now, now + self._longest()), now)
 
     def revoke_subject(self, subject: str, issued_before: float | None = None) -> None:
         """Take back all that was issued to `subject` before a time (default: now)."""
         now = self._wall()
         before = now if issued_before is None else issued_before
-        self.revocations.add(Revocation("sub", subject, before, max(now, before) + self._longest()))
+        self.revocations.add(Revocation("sub", subject, before, max(now, before) + self._longest()), now)
 
     def _longest(self) -> float:
         return max(self.lifetimes.max_ttl, self.lifetimes.session_max)

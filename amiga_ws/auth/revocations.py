@@ -6,6 +6,7 @@ the server runs or is down. A rule is kept until nothing it could hit is alive a
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import msgspec
 
 from amiga_ws.auth.tokens import Identity
-from amiga_ws.state import AppendLog
+from amiga_ws.state import KEPT_LONGER_S, AppendLog
 
 FILE = "revocations.jsonl"
+SWEEP_AFTER = 1000  # new rules, and as many as there were: a sweep reads them all, a microsecond or two each
 Kind = Literal["jti", "sid", "sub"]
 
 
@@ -34,14 +36,23 @@ class Revocations:
 
     def __init__(self, state_dir: Path, now: float) -> None:
         self._log = AppendLog(state_dir / FILE)
-        self._log.rewrite(lambda entry: (rule := _parse(entry)) is not None and rule.until > now)
         self._rules: dict[tuple[Kind, str], Revocation] = {}
+        self._sweep(now)
         self.follow()
 
-    def add(self, rule: Revocation) -> None:
+    def add(self, rule: Revocation, now: float) -> None:
         """Revoke, durably, from now on. Raises OSError when it cannot be kept; then nothing has changed."""
         self._log.append(asdict(rule))
         self.follow()
+        self._unswept += 1
+        if self._unswept > self._sweep_after:
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        """Forget the rules that have ended: who signs in and out all day must not fill disk and memory."""
+        self._rules = {key: rule for key, rule in self._rules.items() if _matters(rule, now)}
+        kept = self._log.rewrite(lambda entry: (rule := _parse(entry)) is not None and _matters(rule, now))
+        self._unswept, self._sweep_after = 0, max(SWEEP_AFTER, kept)
 
     def follow(self) -> bool:
         """Take in what was appended by anybody; whether there was something."""
@@ -78,9 +89,15 @@ class Revocations:
 
 def _parse(entry: dict[str, Any]) -> Revocation | None:
     try:
-        return msgspec.convert(entry, Revocation)
+        rule = msgspec.convert(entry, Revocation)
     except msgspec.ValidationError:
         return None
+    # JSON as Python reads it has NaN, which is neither sooner nor later than anything.
+    return None if math.isnan(rule.issued_before) or math.isnan(rule.until) else rule
+
+
+def _matters(rule: Revocation, now: float) -> bool:
+    return rule.until > now - KEPT_LONGER_S
 
 
 def of_identity(identity: Identity, now: float, session_max: float) -> Revocation:

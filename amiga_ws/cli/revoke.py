@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from amiga_ws import state
 from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.keys import load_keys
-from amiga_ws.auth.tokens import Authority, TokenError
+from amiga_ws.auth.tokens import LAST_TIME, Authority, TokenError
 from amiga_ws.cli.arguments import UsageError, add_configuration, settings_of
 
 HELP = "take back a token, all of a subject's, or one by its id; streams that use it end within a second"
@@ -69,9 +69,15 @@ def _token(given: str) -> str:
 
 def _time(text: str) -> float:
     try:
-        return float(text)
+        epoch = float(text)
     except ValueError:
-        pass
+        epoch = _iso_time(text)
+    if not 0 <= epoch < LAST_TIME:  # nan too
+        raise argparse.ArgumentTypeError(f"{text!r} is no time a token could have been issued at")
+    return epoch
+
+
+def _iso_time(text: str) -> float:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from tornado.web import HTTPError
 
 from amiga_ws.auth.revocations import Revocation
-from amiga_ws.auth.tokens import MAX_SUBJECT_CHARS, TokenError
+from amiga_ws.auth.tokens import LAST_TIME, MAX_SUBJECT_CHARS, TokenError
 from amiga_ws.client import Client
 from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.parameters import read
@@ -76,7 +76,7 @@ class RevokeSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that was issued to `subject` before `issued_before` (epoch; default: now)."""
 
     subject: Name
-    issued_before: float | UnsetType = UNSET
+    issued_before: Annotated[float, Meta(ge=0, lt=LAST_TIME)] | UnsetType = UNSET
 
 
 RevocationRequest = RevokeToken | RevokeId | RevokeSubject

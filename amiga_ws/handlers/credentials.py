@@ -35,14 +35,26 @@ def find_credential(request: HTTPServerRequest, cookie_name: str | None) -> Cred
     """The one credential of a request; an explicit one goes before the cookie (None: no cookie counts).
 
     Raises:
-        AmbiguousCredentialError: two explicit ones, another scheme than Bearer, or a bearer subprotocol alone.
+        AmbiguousCredentialError: two explicit ones, another scheme than Bearer, a bearer subprotocol alone, or
+            two session cookies.
     """
     explicit = [*_from_header(request), *_from_subprotocols(request)]
     if len(explicit) > 1:
         raise AmbiguousCredentialError("one credential at a time: header or subprotocol, not both")
     if explicit:
         return explicit[0]
-    morsel = request.cookies.get(cookie_name) if cookie_name is not None else None
+    return None if cookie_name is None else _from_cookies(request, cookie_name)
+
+
+def _from_cookies(request: HTTPServerRequest, name: str) -> Credential | None:
+    parts = [part for line in request.headers.get_list("Cookie") for part in line.split(";")]
+    if sum(part.partition("=")[0].strip() == name for part in parts) > 1:
+        # A page of a neighbouring host, or of another port, can set one beside ours, and which of the two a
+        # browser sends first says nothing (RFC 6265, 5.4 and 8.6).
+        raise AmbiguousCredentialError(
+            f"two cookies named {name}: another site on this host has set one; delete the cookies of this host"
+        )
+    morsel = request.cookies.get(name)
     return Credential(morsel.value, "cookie") if morsel is not None and morsel.value else None
 
 

@@ -95,6 +95,7 @@ class Services:
     new_connections: BucketTable  # by address
     requests: BucketTable  # REST, by address
     sign_in_failures: BucketTable  # by address
+    sign_ins: BucketTable  # by subject
     refusals: RefusalBook
     measures: Measures
     pending: Counter[str]  # sockets without a credential yet, by address

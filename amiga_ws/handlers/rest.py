@@ -13,7 +13,7 @@ from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import JSON_TYPE, Guarded
 from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.parameters import read
-from amiga_ws.handlers.refusals import RefusedError, unauthorized
+from amiga_ws.handlers.refusals import RefusedError, temporary, unauthorized
 from amiga_ws.hub import PARK_S
 from amiga_ws.questions import SystemPart, TasksPart, ToolsPart, WindowQuery
 from amiga_ws.snapshot import Snapshot, Source
@@ -154,6 +154,9 @@ class Session(SessionApi):
     @answers(SessionInfo, status=201)
     def post(self) -> None:
         """Sign in: the cookie of a new session comes with the answer."""
+        now = self.services.clock.monotonic()
+        if wait := self.services.sign_ins.take(self.identity.subject, now):  # before a link is used up
+            raise temporary(429, "sign-ins", "too many sign-ins of one subject", wait)
         try:
             token, session = self.services.gate.sign_in(self.identity)
         except TokenError as error:
