@@ -137,6 +137,7 @@ class TaskSpan(Part, frozen=True, kw_only=True, rename={"began": "from", "ended"
     began: float
     ended: float | None
     status: str
+    description: str = ""  # its beginning
 
 
 # -- details -------------------------------------------------------------------------------------

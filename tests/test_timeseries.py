@@ -12,7 +12,7 @@ from disks import fill, small_disk
 from installation import Installation
 from servers import eventually
 
-from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
+from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig, minutes
 from amiga_ws.facts import Facts
 from amiga_ws.history import SERIES, History, thread
 from amiga_ws.questions import TaskSpan
@@ -102,13 +102,13 @@ async def test_spans_tell_when_tasks_ran(server):
     now = time.time()
     server.amiga.ran = [
         TaskSpan(task_id="old", began=now - 9000, ended=now - 8000, status="failed"),
-        TaskSpan(task_id="one", began=now - 600, ended=now - 300, status="completed"),
+        TaskSpan(task_id="one", began=now - 600, ended=now - 300, status="completed", description="First"),
         TaskSpan(task_id="two", began=now - 100, ended=None, status="running"),
     ]
     reply = await server.ask_as(server.token(), f"{PATH}?hours=1&series=host.cpu&spans=1")
     assert reply.json["spans"] == [
-        {"task_id": "one", "from": now - 600, "to": now - 300, "status": "completed"},
-        {"task_id": "two", "from": now - 100, "to": None, "status": "running"},
+        {"task_id": "one", "from": now - 600, "to": now - 300, "status": "completed", "description": "First"},
+        {"task_id": "two", "from": now - 100, "to": None, "status": "running", "description": ""},
     ]
 
 
@@ -375,6 +375,20 @@ def test_tokens_and_money_of_a_minute_add_up_to_the_windows(amiga):
     collector.close()
 
 
+def test_tokens_and_money_of_the_families_add_up_to_the_whole(amiga):
+    minute = int(NOW // 60) - 30
+    for at, model in ((0, "claude-opus-4-1"), (1, "claude-3-5-haiku-latest"), (1, "mystery-9")):
+        amiga.message((minute + at) * 60.0 + 3, (1000, 50), model=model)
+    found = collected(amiga).minutes(minute, minute + 3)
+    first, second = minute * 60, minute * 60 + 60
+    assert "tokens.sonnet" not in found, "a family nobody has used is no line at zero"
+    assert found["tokens.opus"] == {first: 1050, second: 0, second + 60: 0}
+    assert found["tokens.haiku"][second] == found["tokens.other"][second] == 1050
+    assert found["cost.opus"][first] == found["cost.usd"][first] > 0
+    assert found["cost.haiku"][second] == found["cost.usd"][second] > 0
+    assert second not in found["cost.other"], "an unknown price is not nothing"
+
+
 def test_money_of_an_unpriced_model_is_unknown_and_not_nothing(amiga):
     minute = int(NOW // 60) - 30
     amiga.message(minute * 60.0, (1000, 50), model="nobody-knows-1")
@@ -389,12 +403,15 @@ def test_spans_are_those_that_touch_the_time_asked_for(amiga):
         amiga.status(name, "completed", NOW + ended)
     amiga.task("still", "running", at=NOW - 10_000)
     amiga.task("waits", "pending", at=NOW - 100)
+    amiga.task("long", "completed", at=NOW - 90_000, description="word " * 100)
+    amiga.status("long", "completed", NOW - 80_000)
     collector = collected(amiga)
     found = collector.spans(NOW - 3000, NOW)
     assert [span.task_id for span in found] == ["still", "across", "late"]
     assert (found[0].status, found[0].ended) == ("running", None)
     assert (found[1].began, found[1].ended) == (NOW - 4000, NOW - 2000)
     assert [span.task_id for span in collector.spans(NOW - 4500, NOW - 3500)] == ["still", "early", "across"]
+    assert len(collector.spans(NOW - 85_000, NOW - 84_000)[0].description) == minutes.SPAN_CHARS
     collector.close()
 
 

@@ -45,6 +45,14 @@ SERIES: dict[str, Series] = {
     "tokens.out": Series(23, "1/min", by_minute=True),
     "tokens.cache": Series(24, "1/min", by_minute=True),
     "cost.usd": Series(25, "USD/h", by_minute=True),
+    "tokens.haiku": Series(26, "1/min", by_minute=True),
+    "tokens.sonnet": Series(27, "1/min", by_minute=True),
+    "tokens.opus": Series(28, "1/min", by_minute=True),
+    "tokens.other": Series(29, "1/min", by_minute=True),
+    "cost.haiku": Series(30, "USD/h", by_minute=True),
+    "cost.sonnet": Series(31, "USD/h", by_minute=True),
+    "cost.opus": Series(32, "USD/h", by_minute=True),
+    "cost.other": Series(33, "USD/h", by_minute=True),
 }
 
 

@@ -16,6 +16,7 @@ MAX_MODELS = 100
 KEEP_DAYS = 62  # this month, the last one, and the 30 days of the longest sum
 MAX_OWNERS = 20_000
 UNKNOWN_MODEL = "unknown"
+FAMILIES = ("haiku", "sonnet", "opus")
 _CALLS, _UNPRICED, _COST, _INPUT, _OUTPUT, _WRITE, _READ, _WRITE_KNOWN, _READ_KNOWN = range(9)
 _FIELDS = 16
 
@@ -52,6 +53,7 @@ class Ledger:
         self._currency = currency
         self._buckets = Buckets()
         self._models: list[str] = []
+        self._families: list[str] = []  # of each of these
         self._model_ids: dict[str, int] = {}
         self._days: dict[dt.date, Spent] = {}
 
@@ -96,7 +98,7 @@ class Ledger:
         everything = [_spent_of(fields) for fields in by_model.values()]
         families = {
             name: _money(_sum([_spent_of(f) for m, f in by_model.items() if name in names[m]]))
-            for name in ("haiku", "sonnet", "opus")
+            for name in FAMILIES
         }
         today = self._times.day(now)
         return (
@@ -124,17 +126,25 @@ class Ledger:
         )
 
     def minute(self, minute: int) -> dict[str, float | None]:
-        """Tokens, and money per hour at that pace, of one minute; no money where no answer has a price."""
-        fields: Counter[int] = Counter()
+        """Tokens, and money per hour at that pace, of one minute; no money where no answer has a price.
+
+        By family too, for those of which anything is known: `tokens.opus`, `cost.opus`, …, `cost.other`.
+        """
+        families = {family: Counter[int]() for family in self._families}
         for key, amount in self._buckets.minute(minute).items():
-            fields[key % _FIELDS] += amount
-        money = _money(_spent_of(fields))
-        return {
+            model, field = divmod(key, _FIELDS)
+            families[self._families[model]][field] += amount
+        fields = sum(families.values(), Counter[int]())
+        found: dict[str, float | None] = {
             "tokens.in": fields[_INPUT],
             "tokens.out": fields[_OUTPUT],
             "tokens.cache": fields[_WRITE] + fields[_READ],
-            "cost.usd": None if money is None else 60 * money,
+            "cost.usd": _pace(fields),
         }
+        for family, parts in families.items():
+            found[f"tokens.{family}"] = sum(parts[field] for field in (_INPUT, _OUTPUT, _WRITE, _READ))
+            found[f"cost.{family}"] = _pace(parts)
+        return found
 
     def first_minute(self) -> int | None:
         """The oldest minute of which anything is known."""
@@ -164,6 +174,7 @@ class Ledger:
                 shown = self._models[-1]
             if shown not in self._models:
                 self._models.append(shown)
+                self._families.append(next((name for name in FAMILIES if name in shown), "other"))
             index = self._models.index(shown)
             if len(self._model_ids) < 10 * MAX_MODELS:
                 self._model_ids[name] = index
@@ -214,6 +225,12 @@ def _money(spent: Spent) -> float | None:
     if spent.calls and spent.unpriced == spent.calls:
         return None
     return round(spent.cost / NANO, 6)
+
+
+def _pace(fields: dict[int, int]) -> float | None:
+    """Money per hour of a minute's sums."""
+    money = _money(_spent_of(fields))
+    return None if money is None else 60 * money
 
 
 def _total(by_model: dict[int, dict[int, int]], field: int, known: int | None = None) -> int | None:

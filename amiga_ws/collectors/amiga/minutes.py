@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from amiga_ws.collectors.amiga.model import Model
+from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.tasks import TaskRecord
 from amiga_ws.collectors.amiga.view import shown_id
 from amiga_ws.collectors.amiga.windows import MINUTE_S, percentiles
 from amiga_ws.questions import TaskSpan
 
 MAX_SPANS = 500
+SPAN_CHARS = 80  # of a task's description: 500 of them come with the charts
 
 Minutes = dict[str, dict[int, float]]
 
@@ -57,6 +59,7 @@ def spans(model: Model, since: float, until: float, now: float) -> list[TaskSpan
             began=record.created_at or 0.0,
             ended=record.ended_at,
             status=record.status,
+            description=one_line(record.description, SPAN_CHARS),
         )
         for record in found
     ]
