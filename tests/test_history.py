@@ -21,9 +21,11 @@ from amiga_ws.history.database import MIB, MIGRATIONS, Database, NewerError
 from amiga_ws.history.keeper import HistoryError, Keeper
 from amiga_ws.history.points import (
     FINEST,
+    HOUR_S,
     HOURS,
     HOURS_RANGE,
     MAX_POINTS,
+    MEMORY,
     MINUTES,
     TIERS,
     Grid,
@@ -31,6 +33,7 @@ from amiga_ws.history.points import (
     column,
     gaps,
     gather,
+    step_between,
     step_of,
     tier_of,
 )
@@ -141,6 +144,39 @@ def test_an_answer_has_at_most_300_points_and_a_tier_that_reaches_back_as_far():
         tier = tier_of(step)
         assert tier.keep >= hours * 3600, hours
         assert step >= tier.step, hours
+
+
+def test_a_closer_look_gets_the_finest_step_that_is_kept_and_at_most_300_points():
+    for age, length, step in (
+        (300, 300, 2),
+        (HOUR_S, 60, 2),
+        (3000, 900, 4),
+        (3000, 2900, 10),
+        (2 * HOUR_S, 60, 10),
+        (DAY, HOUR_S, 30),
+        (2 * DAY, 600, 60),
+        (13 * DAY, 12 * HOUR_S, 180),
+        (15 * DAY, DAY, HOUR_S),
+        (399 * DAY, 399 * DAY, 129_600),
+    ):
+        start = NOW - age
+        found = step_between(start, start + length, NOW)
+        assert found == step, (age, length)
+        grid = Grid.between(start + 1.5, start + 1.5 + length, found)
+        assert len(grid.times) <= MAX_POINTS
+        assert grid.start <= start + 1.5
+        assert grid.end >= start + 1.5 + length
+
+
+@given(st.floats(1, 400 * DAY), st.floats(0.01, 1))
+def test_what_a_closer_look_is_made_of_reaches_back_as_far(age, share):
+    start, length = NOW - age, max(age * share, 20)
+    step = step_between(start, start + length, NOW)
+    assert len(Grid.between(start, start + length, step).times) <= MAX_POINTS
+    if step in (2, 4):
+        assert age <= MEMORY.keep
+    elif step % FINEST.step == 0:
+        assert tier_of(step).keep >= age
 
 
 # -- roll-ups ------------------------------------------------------------------------------------
@@ -305,6 +341,34 @@ def test_readings_ten_seconds_apart_leave_no_gap_however_they_jitter(keeper):
         assert keeper.read(["host.cpu"], hours, NOW)["gaps"] == []
 
 
+def test_a_closer_look_at_the_last_hour_finds_every_reading_and_the_gaps(keeper):
+    moments = [second for second in range(-600, 0, 2) if not -400 <= second < -370]
+    for second in moments:
+        keeper.note(NOW + second, {"host.cpu": float(-second)})
+    found = keeper.read(["host.cpu"], 24, NOW, (NOW - 500, NOW - 300))
+    assert (found["hours"], found["step"]) == (None, 2)
+    assert found["from"] <= NOW - 500
+    assert found["to"] >= NOW - 300
+    noted = {int(NOW + second) // 2 * 2: float(-second) for second in moments}
+    points = known(found, "host.cpu")
+    assert points == {t: (v, v, v) for t, v in noted.items() if found["from"] <= t < found["to"]}
+    assert [end - start for start, end in found["gaps"]] == [30]
+    missing = sorted(set(found["series"]["host.cpu"]["t"]) - set(points))
+    assert missing == list(range(found["gaps"][0][0], found["gaps"][0][1], 2))
+
+
+def test_slots_between_two_readings_are_left_out_of_a_closer_look(keeper):
+    """Nobody watches: a reading every ten seconds, in slots of two."""
+    for second in range(-600, 0, 10):
+        keeper.note(NOW + second, {"host.cpu": 1.0})
+    found = keeper.read(["host.cpu", "tools.calls"], 24, NOW, (NOW - 300, NOW - 200))
+    assert found["step"] == 2
+    assert found["gaps"] == []
+    assert None not in found["series"]["host.cpu"]["avg"]
+    assert len(found["series"]["host.cpu"]["t"]) in (10, 11)
+    assert found["series"]["tools.calls"]["step"] == 60
+
+
 def test_gaps_join_and_the_slot_of_now_is_none():
     grid = Grid.over(1, 12, NOW)
     last = grid.end - 12
@@ -320,7 +384,7 @@ def test_a_point_is_made_of_its_own_slot_alone():
     tallies = {}
     gather(tallies, [(100, 1, 1, 5.0, 5.0, 5.0), (119, 1, 2, 1.0, 3.0, 4.0), (120, 1, 1, 9.0, 9.0, 9.0)], 20)
     assert tallies == {(100, 1): Tally(3, 1.0, 5.0, 9.0), (120, 1): Tally(1, 9.0, 9.0, 9.0)}
-    shown = column(Grid(1, 20, 80, 140), tallies, 1)
+    shown = column(Grid(20, 80, 140), tallies, 1)
     assert (shown.t, shown.min, shown.max) == ([80, 100, 120], [None, 1.0, 9.0], [None, 5.0, 9.0])
     assert shown.avg == [None, 3.0, 9.0]
 

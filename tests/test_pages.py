@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from amiga_ws.handlers import pages
 from amiga_ws.handlers.guard import SECURITY_HEADERS
 from amiga_ws.handlers.pages import SERVED, STATIC
 
@@ -64,6 +65,19 @@ async def test_modules_import_only_what_is_there(server):
     for file in STATIC.glob("*.js"):
         for name in re.findall(r"(?:from|import\()\s*\"(\./[^\"]+)\"", file.read_text("utf-8")):
             assert (STATIC / name).is_file(), f"{file.name} imports {name}"
+
+
+async def test_an_installation_without_the_charts_library_says_so_in_the_page(server, monkeypatch, tmp_path):
+    html = (await page(server, "/")).body.decode()
+    assert "/static/uplot.css" in html
+    assert "data-plot" not in html
+    monkeypatch.setattr(pages, "STATIC", tmp_path)
+    html = (await page(server, "/")).body.decode()
+    assert "uplot" not in html
+    assert (
+        '<section class="panel" id="charts" aria-labelledby="charts-title" data-state="loading" data-plot="missing">'
+        in html
+    )
 
 
 @pytest.mark.parametrize(

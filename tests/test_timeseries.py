@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import re
 import sqlite3
 import time
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from servers import eventually
 
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig, minutes
 from amiga_ws.facts import Facts
+from amiga_ws.handlers import lists
 from amiga_ws.history import SERIES, History, thread
 from amiga_ws.questions import TaskSpan
 from amiga_ws.recorder import AGAIN_S, WEEK_MINUTES, Recorder
@@ -76,6 +79,50 @@ async def test_hours_are_clamped_and_wrong_ones_refused(server):
         reply = await server.ask_as(token, f"{PATH}?hours={given}")
         assert (reply.status, reply.json["code"]) == (400, "invalid_request"), given
         assert "hours" in reply.json["error"]
+
+
+async def test_a_time_of_its_own_is_answered_in_finer_steps(server):
+    token = server.token()
+    now = time.time()
+    found = (await server.ask_as(token, f"{PATH}?series=host.cpu&from={now - 90:.0f}&to={now - 30:.0f}")).json
+    assert (found["hours"], found["step"]) == (None, 2)
+    assert found["from"] <= now - 89
+    assert now - 31 <= found["to"] <= now - 26
+    found = (await server.ask_as(token, f"{PATH}?series=host.cpu&from=1&to=99999999999")).json
+    assert found["from"] >= now - 9600 * 3600 - found["step"]
+    assert found["to"] <= time.time() + found["step"]
+    found = (await server.ask_as(token, f"{PATH}?series=host.cpu&from={now - 90:.0f}")).json
+    assert found["to"] >= now
+    wrong = ("from=5.5", "from=x", "from=9&to=5", "from=5&to=9", f"from={now + 60:.0f}")
+    for query in wrong:
+        reply = await server.ask_as(token, f"{PATH}?{query}")
+        assert (query, reply.status) == (query, 400)
+
+
+async def test_series_can_be_taken_away_as_a_file(server):
+    token = server.token()
+    minute = int(time.time() // 60) * 60 - 600
+    await asyncio.wrap_future(server.history.put_minutes({"tools.calls": {minute: 4.0}}))
+    server.history.note({"host.cpu": 12.5})
+    reply = await server.ask_as(token, f"{PATH}?series=host.cpu,tools.calls&hours=1&format=csv")
+    assert reply.status == 200
+    assert reply.header("Content-Type") == lists.CSV_TYPE
+    assert re.fullmatch(
+        r'attachment; filename="amiga-history-\d{8}T\d{6}Z\.csv"', reply.header("Content-Disposition")
+    )
+    table = list(csv.reader(reply.body.decode().splitlines()))
+    assert table[0] == [
+        "time",
+        *(f"{s} {p}" for s in ("host.cpu", "tools.calls") for p in ("avg", "min", "max")),
+    ]
+    times = [int(row[0]) for row in table[1:]]
+    assert times == sorted(set(times))
+    assert [row[4:] for row in table if row[0] == str(minute)] == [["4.0", "4.0", "4.0"]]
+    assert "12.5" in {row[3] for row in table}  # the server's own reading may lie in the same slot
+    reply = await server.ask_as(token, f"{PATH}?series=host.cpu&hours=1&format=json")
+    assert reply.header("Content-Disposition").endswith('Z.json"')
+    assert reply.json["series"]["host.cpu"]["step"] == 12
+    assert (await server.ask_as(token, f"{PATH}?format=xls")).status == 400
 
 
 async def test_an_unknown_series_is_named(server):

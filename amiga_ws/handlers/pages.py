@@ -40,7 +40,11 @@ class Page(Guarded):
 
     def get(self) -> None:
         text = self.render_string(
-            self.template, demo=self.services.demo, version=SERVER_VERSION, static="/static/"
+            self.template,
+            demo=self.services.demo,
+            version=SERVER_VERSION,
+            static="/static/",
+            charts=(STATIC / "uplot.js").is_file(),  # comes with the build, not with a checkout
         )
         finish_compressed(self, text)
 

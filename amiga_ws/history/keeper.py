@@ -27,6 +27,8 @@ from amiga_ws.history.points import (
     gaps,
     gather,
     rows_of,
+    shown,
+    step_between,
     step_of,
     tier_of,
 )
@@ -124,27 +126,37 @@ class Keeper:
             for key in [key for key in self._pending if key[0] <= newest - HOUR_S]:
                 del self._pending[key]
 
-    def read(self, names: list[str], hours: int, now: float) -> Answer:
+    def read(
+        self, names: list[str], hours: int, now: float, between: tuple[float, float] | None = None
+    ) -> Answer:
         """The answer to `GET /api/metrics/timeseries`, but for the spans. Names must be known ones.
+
+        The last `hours`, or what lies `between` two moments (epoch), then in as fine steps as there are.
 
         Raises:
             HistoryError: the file cannot be read.
         """
+        if between is None:
+            grid = Grid.over(hours, step_of(hours), now)
+        else:
+            start, end = between
+            grid = Grid.between(start, end, step_between(start, end, now))
         try:
-            return self._answer(names, hours, now)
+            return self._answer(names, hours if between is None else None, grid, now)
         except sqlite3.Error as error:
             self._failed(error)
             raise HistoryError from error
 
-    def _answer(self, names: list[str], hours: int, now: float) -> Answer:
+    def _answer(self, names: list[str], hours: int | None, grid: Grid, now: float) -> Answer:
         sampled = [name for name in names if not SERIES[name].by_minute]
         counted = [name for name in names if SERIES[name].by_minute]
-        grid = Grid.over(hours, step_of(hours), now)
         tallies = self._sampled(grid, {SERIES[name].number for name in sampled} | {RECORDED})
-        columns = {name: column(grid, tallies, SERIES[name].number) for name in sampled}
         known = {time for time, _ in tallies}
+        missing = gaps(grid, known, now)
+        times = shown(grid, known, missing)
+        columns = {name: column(grid, tallies, SERIES[name].number, times) for name in sampled}
         if counted:
-            by_minute = Grid.over(hours, max(grid.step, MINUTES.step), now)
+            by_minute = grid.widened(MINUTES.step)
             found = self._stored(by_minute, {SERIES[name].number for name in counted})
             columns |= {name: column(by_minute, found, SERIES[name].number) for name in counted}
         return {
@@ -154,7 +166,7 @@ class Keeper:
             "step": grid.step,
             "unit": {name: SERIES[name].unit for name in names},
             "series": {name: _plain(columns[name]) for name in names},
-            "gaps": gaps(grid, known, now),
+            "gaps": missing,
         }
 
     def close(self, now: float) -> None:

@@ -8,7 +8,7 @@ point, and none is made up.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
@@ -32,7 +32,9 @@ MEMORY = Tier(2, HOUR_S)
 TIERS = (Tier(10, DAY_S), Tier(60, 14 * DAY_S), Tier(HOUR_S, 400 * DAY_S))
 FINEST, MINUTES, HOURS = TIERS
 
-# Lengths people can read off an axis; the longest makes 9600 hours fit.
+# Lengths people can read off an axis; the longest makes 9600 hours fit. Below 12 s a step may be shorter
+# than the time between two readings, so only who looks closer at a time gets one of these.
+_FINE_STEPS = (2, 4, 10)
 _STEPS = (12, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2400, 3600, 7200, 10800, 14400, 21600, 28800)
 _LONG_STEPS = (43200, 64800, 86400, 129600)
 
@@ -43,6 +45,14 @@ def step_of(hours: int) -> int:
     """Seconds between the points of an answer over `hours`: at most 300 of them."""
     least = math.ceil(hours * HOUR_S / MAX_POINTS)
     return next(step for step in _STEPS + _LONG_STEPS if step >= least)
+
+
+def step_between(start: float, end: float, now: float) -> int:
+    """Seconds between the points of an answer over [start, end): as fine as what is kept of that time allows."""
+    kept = next((tier.step for tier in (MEMORY, *TIERS) if start >= now - tier.keep), HOURS.step)
+    # One slot less: both ends lie within one.
+    least = max(kept, math.ceil((end - start) / (MAX_POINTS - 1)))
+    return next(step for step in _FINE_STEPS + _STEPS + _LONG_STEPS if step >= least)
 
 
 def tier_of(step: int) -> Tier:
@@ -87,9 +97,8 @@ def rows_of(tallies: Tallies) -> list[Row]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The slots of an answer: the last one holds `now`."""
+    """The slots of an answer."""
 
-    hours: int
     step: int
     start: int
     end: int
@@ -99,7 +108,16 @@ class Grid:
         """As many slots of `step` seconds as cover `hours` up to now, at most 300."""
         end = (math.floor(now / step) + 1) * step
         count = min(math.ceil(hours * HOUR_S / step), MAX_POINTS)
-        return cls(hours, step, end - count * step, end)
+        return cls(step, end - count * step, end)
+
+    @classmethod
+    def between(cls, start: float, end: float, step: int) -> Grid:
+        """The slots in which [start, end) lies."""
+        return cls(step, math.floor(start / step) * step, math.ceil(end / step) * step)
+
+    def widened(self, step: int) -> Grid:
+        """The same time in slots of at least `step` seconds, which the step is a divisor of."""
+        return self if self.step >= step else Grid.between(self.start, self.end, step)
 
     @property
     def times(self) -> range:
@@ -131,7 +149,7 @@ class Points(TypedDict):
 Answer = TypedDict(
     "Answer",
     {
-        "hours": int,
+        "hours": int | None,
         "from": int,
         "to": int,
         "step": int,
@@ -144,10 +162,10 @@ Answer = TypedDict(
 Answer.__doc__ = "What was: docs/protocol.md explains each field."
 
 
-def column(grid: Grid, tallies: Tallies, series: int) -> Column:
-    """One series on a grid."""
-    found = Column(grid.step, list(grid.times))
-    for time in grid.times:
+def column(grid: Grid, tallies: Tallies, series: int, times: Sequence[int] | None = None) -> Column:
+    """One series on a grid, or on those of its slots that are to be shown."""
+    found = Column(grid.step, list(grid.times if times is None else times))
+    for time in found.t:
         tally = tallies.get((time, series))
         found.min.append(None if tally is None else _short(tally.low))
         found.max.append(None if tally is None else _short(tally.high))
@@ -156,7 +174,10 @@ def column(grid: Grid, tallies: Tallies, series: int) -> Column:
 
 
 def gaps(grid: Grid, known: set[int], now: float) -> list[list[int]]:
-    """[from, to] of every run of slots whose start is not among `known`; the slot of now is not over yet."""
+    """[from, to] of every run of slots whose start is not among `known`; the slot of now is not over yet.
+
+    Slots may be shorter than the time between two readings: nothing shorter than that is a gap.
+    """
     found: list[list[int]] = []
     for time in grid.times:
         if time in known or time + grid.step > now:
@@ -165,7 +186,16 @@ def gaps(grid: Grid, known: set[int], now: float) -> list[list[int]]:
             found[-1][1] = time + grid.step
         else:
             found.append([time, time + grid.step])
-    return found
+    return [gap for gap in found if gap[1] - gap[0] >= _STEPS[0]]
+
+
+def shown(grid: Grid, known: set[int], missing: list[list[int]]) -> list[int]:
+    """The slots to tell of: all, but for short ones that merely lie between two readings."""
+    if grid.step >= _STEPS[0]:
+        return list(grid.times)
+    return [
+        time for time in grid.times if time in known or any(start <= time < end for start, end in missing)
+    ]
 
 
 def _short(value: float) -> float:

@@ -56,9 +56,11 @@ class History:
         """Whole minutes; whether they were written. Raises BusyError."""
         return self._submit(lambda: self._keeper.put_minutes(self._wall(), minutes))
 
-    def read(self, names: list[str], hours: int) -> Future[Answer]:
+    def read(
+        self, names: list[str], hours: int, between: tuple[float, float] | None = None
+    ) -> Future[Answer]:
         """See Keeper.read; the future raises HistoryError. Raises BusyError."""
-        return self._submit(lambda: self._keeper.read(names, hours, self._wall()))
+        return self._submit(lambda: self._keeper.read(names, hours, self._wall(), between))
 
     def stop(self, timeout_s: float) -> None:
         """Write what is left and end; a hung disk is left behind."""

@@ -26,6 +26,7 @@
  *
  * In the URL: see address.js.
  */
+import { Charts } from "./charts.js";
 import { Header } from "./header.js";
 import { LiveClient } from "./client.js";
 import { TaskTable } from "./tasks.js";
@@ -36,6 +37,7 @@ import { bindFields } from "./fields.js";
 import { bindKeys } from "./keys.js";
 import { botSilence, renderTiles } from "./tiles.js";
 import { byId, setAttr, setText } from "./dom.js";
+import { renderSparks } from "./sparks.js";
 import { SignInError, signIn, signOut, whoAmI } from "./session.js";
 import { Staying } from "./staying.js";
 import { offers, windowName } from "./empty.js";
@@ -59,6 +61,7 @@ const drawer = new Drawer({
   search: (words) => find(words),
 });
 const freeze = new Freeze(() => { if (header.snapshot) paint(header.snapshot); });
+const charts = new Charts(client.hours, { reveal, shown: renderSparks });
 
 // -- what the server says ------------------------------------------------------------------------
 
@@ -83,7 +86,10 @@ client.addEventListener("state", () => {
   }
   header.connection();
 });
-client.addEventListener("connected", () => void showWho());
+client.addEventListener("connected", () => {
+  void showWho();
+  void charts.load(); // what happened meanwhile; where the server did not run there is a gap
+});
 client.addEventListener("notice", (event) => {
   const { kind, data } = /** @type {CustomEvent} */ (event).detail;
   if (kind === "auth") void staying.now();
@@ -103,6 +109,7 @@ function paint(snapshot) {
   renderErrors(snapshot, find);
   activity.update(snapshot);
   renderSources(snapshot);
+  charts.update(snapshot);
   markSections(snapshot);
   showWindow(snapshot.hours);
   setAttr(document.body, "data-loaded", "");
@@ -130,6 +137,7 @@ function find(words) {
 /** @param {number} hours */
 function chooseWindow(hours) {
   void client.setHours(hours);
+  charts.setHours(hours);
   showWindow(hours);
   keepInUrl();
 }
@@ -239,6 +247,7 @@ setInterval(() => {
   if (freeze.on) return;
   clock.tick();
   drawer.tick();
+  if (client.state.phase === "live") charts.tick();
   if (header.snapshot) {
     botSilence(header.snapshot);
     markSections(header.snapshot);

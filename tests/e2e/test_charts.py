@@ -1,0 +1,204 @@
+"""The charts as they are used: by pointer, by finger, by key, as tables, and where they cannot be drawn."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+TIMESERIES = re.compile(r"/api/metrics/timeseries\?")
+DATA = """async () => {
+  const { ChartData } = await import("/static/charts-data.js");
+  const column = () => ({ t: [0, 12], min: [1, 1], max: [1, 1], avg: [1, 1], step: 12 });
+  const data = new ChartData({ from: 0, to: 24, step: 12, series: { "host.cpu": column() } });
+  %s
+}"""
+
+# Mean of the labels of a chart's left axis, 0-255.
+BRIGHTNESS = """(() => {
+  const canvas = document.querySelector("#chart-cpu canvas");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, 50, canvas.height).data;
+  let sum = 0, count = 0;
+  for (let i = 0; i < pixels.length; i += 4) if (pixels[i + 3] > 200) { sum += pixels[i]; count += 1; }
+  return sum / count;
+})()"""
+
+# The page as the server sends it from an installation that has none (tests/test_pages.py).
+WITHOUT_LIBRARY = """new MutationObserver(() => document.querySelector("#charts")?.setAttribute("data-plot", "missing"))
+    .observe(document, { childList: true, subtree: true });"""
+
+
+@pytest.fixture
+def charts(viewer):
+    """Somebody whose page has drawn its charts."""
+    return opened(viewer)
+
+
+def opened(viewer, path="/?hours=1"):
+    viewer.arrive(path)
+    expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
+    expect(viewer["#charts"]).to_have_attribute("data-plot", re.compile("drawn|missing"))
+    return viewer
+
+
+def over(viewer, chart):
+    """The part of a chart that answers to the pointer, in sight and drawn."""
+    found = viewer[f"#chart-{chart} .u-over"]
+    found.scroll_into_view_if_needed()
+    expect(viewer[f"#chart-{chart} .chart-legend"]).not_to_contain_text("CPU \N{EN DASH}")
+    return found
+
+
+def test_opening_the_page_fills_every_chart_with_one_request(viewer):
+    asked = []
+    viewer.page.on("request", lambda request: asked.append(request.url))
+    opened(viewer, "/?hours=6")
+    assert viewer["#charts .chart canvas"].count() == viewer["#charts .chart"].count() >= 12
+    requests = [url for url in asked if TIMESERIES.search(url)]
+    assert len(requests) == 1
+    assert "hours=6" in requests[0]
+    expect(viewer['#charts-window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+    over(viewer, "cpu")
+    expect(viewer["#chart-cpu .chart-legend"]).to_contain_text(re.compile(r"CPU \d+\.\d"))
+    expect(viewer["#chart-calls .chart-legend"]).to_contain_text("calls")
+
+
+def test_charts_reach_a_year_back_and_follow_the_page(charts):
+    for hours in ("720", "8760"):
+        with charts.page.expect_request(re.compile(f"hours={hours}")):
+            charts[f'#charts-window [data-hours="{hours}"]'].click()
+        expect(charts[f'#charts-window [data-hours="{hours}"]']).to_have_attribute("aria-pressed", "true")
+    expect(charts['#window [data-hours="1"]']).to_have_attribute("aria-pressed", "true")
+    charts.page.keyboard.press("2")
+    expect(charts['#charts-window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_drag_looks_closer_and_a_double_click_returns(charts):
+    box = over(charts, "cpu").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    mouse = charts.page.mouse
+    mouse.move(box["x"] + box["width"] * 0.5, middle)
+    mouse.down()
+    mouse.move(box["x"] + box["width"] * 0.75, middle, steps=4)
+    with charts.page.expect_response(re.compile(r"from=\d+&to=\d+")) as closer:
+        mouse.up()
+    assert closer.value.json()["step"] < 12
+    expect(charts["#charts-back"]).to_be_visible()
+    assert "from=" in charts["#charts-csv"].get_attribute("href")
+    charts["#chart-network .u-over"].dblclick()
+    expect(charts["#charts-back"]).to_be_hidden()
+    assert "hours=1" in charts["#charts-csv"].get_attribute("href")
+
+
+def test_the_cursor_is_one_over_all_charts_and_a_click_lists_what_ran_then(charts):
+    box = over(charts, "cpu").bounding_box()
+    charts.page.mouse.move(box["x"] + box["width"] - 3, box["y"] + 20)
+    expect(charts["#chart-cpu .chart-when"]).to_contain_text("at ")
+    at = charts["#chart-cpu .chart-when"].text_content()
+    expect(charts["#chart-memory .chart-when"]).to_have_text(at)
+    charts.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + 20)
+    tasks = charts["#chart-cpu .chart-tasks"]
+    expect(tasks).to_contain_text("ran at")
+    tasks.get_by_role("button", name="Fix flaky login test").click()
+    expect(charts["#drawer"]).to_contain_text("Fix flaky login test")
+
+
+def test_a_chart_is_read_and_used_by_keys_alone(charts):
+    over(charts, "cpu")
+    plot = charts["#chart-cpu .chart-plot"]
+    plot.focus()
+    keys = charts.page.keyboard
+    keys.press("End")
+    said = charts['#charts-board [aria-live="polite"]']
+    expect(said).to_have_text(re.compile(r"^\d\d:\d\d:\d\d: CPU .+, load, 1 min .+"))
+    last = said.text_content()
+    keys.press("ArrowLeft")
+    expect(said).not_to_have_text(last)
+    keys.press("Home")
+    keys.press("End")
+    keys.press("Enter")
+    expect(charts["#chart-cpu .chart-tasks"]).to_contain_text("Fix flaky login test")
+    keys.press("+")
+    expect(charts["#charts-back"]).to_be_visible()
+    keys.press("Escape")
+    expect(charts["#charts-back"]).to_be_hidden()
+
+
+def test_every_chart_has_a_table_of_the_same_values(charts):
+    over(charts, "cpu")
+    charts["#chart-cpu .chart-toggle"].click()
+    table = charts["#chart-cpu .chart-table table"]
+    expect(table.locator("thead")).to_have_text("TimeCPUload, 1 min")
+    expect(table.locator("tbody tr").first).to_contain_text("%")
+    charts["#chart-cpu .chart-toggle"].click()
+    expect(table).to_have_count(0)
+
+
+def test_a_finger_zooms_sideways(look, site):
+    viewer = opened(look(site, viewport={"width": 390, "height": 844}, has_touch=True))
+    box = over(viewer, "cpu").bounding_box()
+    touch = viewer.page.context.new_cdp_session(viewer.page)
+    y = box["y"] + box["height"] / 2
+
+    def send(kind, *xs):
+        points = [{"x": x, "y": y} for x in xs]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", box["x"] + 40)
+    for step in range(50, 180, 20):
+        send("touchMove", box["x"] + step)
+    send("touchEnd")
+    expect(viewer["#charts-back"]).to_be_visible()
+    viewer["#charts-back"].click()
+    expect(viewer["#charts-back"]).to_be_hidden()
+
+
+def test_colours_follow_the_theme(look, site):
+    viewer = opened(look(site, color_scheme="light"))
+    viewer.forgive("Canvas2D: Multiple readback")  # by this test
+    over(viewer, "cpu")
+    viewer.page.wait_for_function(f"{BRIGHTNESS} < 115")
+    viewer["[data-theme-button]"].click()
+    expect(viewer["html"]).to_have_attribute("data-theme", "dark")
+    viewer.page.wait_for_function(f"{BRIGHTNESS} > 140")
+
+
+@pytest.mark.parametrize("why", ["not installed", "not reached"])
+def test_without_the_library_tables_stand_in_and_the_page_says_why(look, site, why):
+    viewer = look(site)
+    viewer.gets_session()
+    if why == "not reached":
+        viewer.forgive("Failed to load resource")
+        viewer.page.route("**/static/uplot.js", lambda route: route.abort())
+    else:
+        viewer.page.add_init_script(WITHOUT_LIBRARY)
+    viewer.open("/")
+    viewer.live()
+    expect(viewer["#charts"]).to_have_attribute("data-plot", "missing")
+    expect(viewer["#charts-note"]).to_contain_text(
+        "lacks the chart library" if why == "not installed" else "did not load"
+    )
+    expect(viewer["#charts canvas"]).to_have_count(0)
+    viewer["#chart-cpu"].scroll_into_view_if_needed()
+    expect(viewer["#chart-cpu tbody tr"].first).to_contain_text("%")
+
+
+def test_a_time_without_readings_stays_empty_and_one_with_news_is_kept_up(viewer):
+    viewer.arrive()
+    found = viewer.page.evaluate(
+        DATA
+        % """data.note(25, { "host.cpu": 3 }); data.note(30, { "host.cpu": 5 });
+             data.note(80, { "host.cpu": 9 }); data.note(10, { "host.cpu": 100 });
+             const { t, min, max, avg } = data.column("host.cpu");
+             return { t, min, max, avg, from: data.from, to: data.to };"""
+    )
+    assert (found["from"], found["to"]) == (60, 84)
+    assert found["t"] == [60, 72]
+    assert found["avg"] == found["max"] == [None, 9]
+    found = viewer.page.evaluate(
+        DATA
+        % """data.note(25, { "host.cpu": 3 }); data.note(30, { "host.cpu": 5 });
+             const { t, min, max, avg } = data.column("host.cpu"); return [t, min, max, avg];"""
+    )
+    assert found == [[12, 24], [1, 3], [1, 5], [1, 4]]
