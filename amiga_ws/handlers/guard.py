@@ -176,6 +176,9 @@ class Guarded(RequestHandler):
 
     def _admit(self) -> None:
         self._check_host()
+        if self.request.version == "HTTP/1.0" and "Transfer-Encoding" in self.request.headers:
+            # Its framing is faulty (RFC 9112, 6.1): a proxy of 1.0 would have read another request.
+            raise RefusedError(400, "invalid_request", "HTTP/1.0 knows no transfer coding", "framing")
         if token_in_query(self.request):
             raise RefusedError(400, "invalid_request", QUERY_ADVICE, "token in the query")
         self._check_address()
