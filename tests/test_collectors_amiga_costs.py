@@ -9,6 +9,7 @@ import pytest
 from installation import CLI_SESSION, Installation, local
 from reading import DAY, NOW, Clock, collector_of, read
 
+from amiga_ws.collectors.amiga import transcripts
 from amiga_ws.collectors.amiga.prices import NANO, PriceTable, Tokens
 from amiga_ws.config.prices import DEFAULT_PRICES, Price
 
@@ -253,6 +254,24 @@ def test_a_transcript_is_followed_as_it_grows(with_transcripts, projects, clock)
     path.write_text(whole, "utf-8")
     clock.now += 30
     assert read(with_transcripts).windows[24].claude_api.total_requests == 1
+
+
+def test_many_transcripts_are_looked_through_a_part_at_a_time_and_forgotten_when_gone(
+    with_transcripts, projects, clock, monkeypatch
+):
+    monkeypatch.setattr(transcripts, "FILES_PER_READING", 4)
+    for place in range(10):
+        (projects / f"s{place}.jsonl").write_text(line(NOW, ids=(f"m{place}", "r")), "utf-8")
+    assert with_transcripts.collect(DAY).sources["transcripts"].state == "loading"
+    assert read(with_transcripts).windows[24].claude_api.total_requests == 10
+    for place in range(5):
+        (projects / f"s{place}.jsonl").unlink()
+    (projects / "new.jsonl").write_text(line(NOW, ids=("new", "r")), "utf-8")
+    for _ in range(4):
+        clock.now += 21
+        facts = read(with_transcripts)
+    assert facts.windows[24].claude_api.total_requests == 11  # what is counted stays
+    assert len(with_transcripts._model.transcripts._files) == 6
 
 
 def test_sub_agents_belong_to_the_session_and_its_task_and_task_rows_are_not_counted_again(

@@ -153,3 +153,17 @@ def test_reads_leave_no_transaction_open(amiga, database):
     # A checkpoint that truncates needs every reader gone.
     assert amiga.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     database.close()
+
+
+def test_a_writer_that_died_in_the_middle_of_a_write_loses_only_that(amiga, database):
+    amiga.task("aaaaaa")
+    amiga.crash()
+    wal = amiga.database.with_name(amiga.database.name + "-wal")
+    whole = wal.read_bytes()
+    amiga.reopen()
+    amiga.task("bbbbbb")
+    amiga.crash()
+    grown = wal.read_bytes()
+    for length in range(len(whole), len(grown), 1000):  # cut anywhere in the last commit
+        wal.write_bytes(grown[:length])
+        assert read(database) == ["aaaaaa"]

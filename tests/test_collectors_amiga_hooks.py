@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from installation import CLI_SESSION, Installation, local
 from reading import NOW
 
-from amiga_ws.collectors.amiga import jsonl
+from amiga_ws.collectors.amiga import hooks, jsonl
 from amiga_ws.collectors.amiga.hooks import HookLogs
 from amiga_ws.collectors.amiga.jsonl import Follower, load_object
 from amiga_ws.collectors.amiga.times import Times
@@ -85,7 +85,7 @@ def test_the_newest_task_a_session_names_is_its_task(amiga, logs):
     amiga.hook(CLI_SESSION, "Read", NOW + 2, task_id="bbbbbb")
     logs.poll(NOW)
     assert (logs.links, logs.sessions_of["bbbbbb"]) == ({CLI_SESSION: "bbbbbb"}, [CLI_SESSION])
-    assert logs.sessions_of["aaaaaa"] == []
+    assert "aaaaaa" not in logs.sessions_of
     assert logs.newest == NOW + 2
 
 
@@ -130,6 +130,16 @@ def test_many_sessions_are_read_a_part_at_a_time_the_newest_first(amiga, logs):
     for _ in range(3):
         logs.poll(NOW)
     assert (logs.state, len(logs.sessions)) == ("ok", 150)
+
+
+def test_no_more_is_kept_of_sessions_than_there_is_room_for(amiga, logs, monkeypatch):
+    monkeypatch.setattr(hooks, "MAX_SESSIONS", 3)
+    for place in range(6):
+        amiga.hook(f"s{place}", "Read", NOW + place, task_id=f"task{place}")
+        logs.poll(NOW + place)
+    assert list(logs.sessions) == ["s3", "s4", "s5"]
+    assert set(logs.links) == set(logs.sessions)
+    assert set(logs.sessions_of) == {"task3", "task4", "task5"}
 
 
 def test_a_session_that_was_quiet_for_long_is_found_again(amiga, logs):

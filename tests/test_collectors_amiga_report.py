@@ -97,6 +97,23 @@ def test_links_that_amiga_guessed_wrong_are_counted(look, amiga):
     assert "1 tasks were stopped and then overwritten as failed" in told
 
 
+def test_broken_links_are_told_from_sessions_that_were_started_by_hand(amiga, look):
+    amiga.task("aaaaaa", "completed", NOW - 500)
+    amiga.tool("aaaaaa", "Bash", NOW - 400, 1)
+    amiga.tool(CLI_SESSION, "Bash", NOW - 400, 1)
+    amiga.hook(CLI_SESSION, "Bash", NOW - 400)
+    told = texts(look(amiga.root))
+    assert "not in tasks" not in told
+    assert "no hook log" not in told
+    amiga.tool("0ddba1", "Bash", NOW - 300, 1)
+    amiga.tool("2f0b7f3e-0000-4000-8000-000000000000", "Bash", NOW - 300, 1)
+    amiga.hook("another", "Bash", NOW - 300, task_id="fedcba")
+    told = texts(look(amiga.root))
+    assert "calls of 1 tasks that are not in tasks, one is 0ddba1" in told
+    assert "1 sessions have calls and no hook log" in told
+    assert "1 sessions name a task that is not in tasks" in told
+
+
 def test_hooks_are_looked_for(look, amiga):
     assert "no .claude/settings.json" in texts(look(amiga.root), "warn")
     with_hooks(amiga)

@@ -141,7 +141,10 @@ class HookLogs:
             # In the order of the last writing: while loading, older and older ones come before the others.
             self.sessions.move_to_end(name, last=newest is None or session.mtime >= newest.mtime)
         while len(self.sessions) > MAX_SESSIONS:
-            self.sessions.popitem(last=False)
+            oldest, forgotten = self.sessions.popitem(last=False)
+            self.links.pop(oldest, None)
+            if forgotten.task_id is not None:
+                self._unlink(forgotten, forgotten.task_id)
         return changed
 
     def _read_known(self, now: float) -> bool:
@@ -199,9 +202,15 @@ class HookLogs:
         if not _TASK_ID.fullmatch(task_id):
             return
         if session.task_id is not None:
-            self.sessions_of[session.task_id].remove(session.session_id)
-            self.moved.add(session.task_id)
+            self._unlink(session, session.task_id)
         self.moved.add(task_id)
         session.task_id = task_id
         self.links[session.session_id] = task_id
         self.sessions_of.setdefault(task_id, []).append(session.session_id)
+
+    def _unlink(self, session: HookSession, task_id: str) -> None:
+        sessions = self.sessions_of[task_id]
+        sessions.remove(session.session_id)
+        if not sessions:
+            del self.sessions_of[task_id]
+        self.moved.add(task_id)

@@ -6,6 +6,7 @@ a large one.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from amiga_ws.collectors.amiga.view import window
 Level = Literal["ok", "note", "warn", "bad"]
 NEWEST_SCHEMA = 14
 WEEK_H = 168
+TASK_ID = re.compile(r"[0-9a-f]{6}")  # a session has a uuid
 TABLES = ("tasks", "tool_usage", "agent_status", "messages")
 _SIGNS: dict[str, str] = {"ok": "ok  ", "note": "    ", "warn": "WARN", "bad": "BAD "}
 
@@ -213,6 +215,7 @@ def _links(database: Database, model: Model) -> Iterator[Finding]:
     yield Finding(
         "links", "note", f"{linked} of {len(hooks.sessions)} sessions name their task in the hook log"
     )
+    yield from _broken(model)
     if "session_uuid" in database.columns("tasks"):
         stored = database.query("SELECT task_id, session_uuid FROM tasks WHERE session_uuid IS NOT NULL")
         wrong, absent = _stored_links(stored, hooks)
@@ -232,6 +235,38 @@ def _links(database: Database, model: Model) -> Iterator[Finding]:
             "note",
             f"{pairs} tasks were stopped and then overwritten as failed",
             "they are shown as stopped; AMIGA shows them as failed",
+        )
+
+
+def _broken(model: Model) -> Iterator[Finding]:
+    """Calls of nobody, and hook lines that name a task that is not there."""
+    hooks = model.hooks
+    unknown = [key for key in model.calls.owners if model.task_of(key) is None]
+    tasks = [key for key in unknown if TASK_ID.fullmatch(key)]
+    if tasks:
+        yield Finding(
+            "links",
+            "warn",
+            f"calls of {len(tasks)} tasks that are not in tasks, one is {one_line(tasks[0], 40)}",
+            "their rows were deleted, or another database has them; shown as sessions started by hand",
+        )
+    silent = sum(key not in hooks.sessions for key in unknown) - sum(
+        key not in hooks.sessions for key in tasks
+    )
+    if silent and hooks.sessions:
+        yield Finding(
+            "links",
+            "note",
+            f"{silent} sessions have calls and no hook log",
+            "if one worked on a task, its calls are counted as a session's started by hand",
+        )
+    astray = sum(task_id not in model.tasks.by_id for task_id in hooks.links.values())
+    if astray:
+        yield Finding(
+            "links",
+            "warn",
+            f"{astray} sessions name a task that is not in tasks",
+            "the task was deleted, or the hooks write for another AMIGA",
         )
 
 

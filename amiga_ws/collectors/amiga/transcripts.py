@@ -6,6 +6,7 @@ usage, and again in a resumed session's file: one per (message id, request id) c
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from amiga_ws.collectors.amiga.times import Times
 logger = logging.getLogger(__name__)
 
 KEEP_S = 33 * 86400.0
-SCAN_EVERY_S = 20.0
+SCAN_EVERY_S = 20.0  # from one round through all files to the next
+FILES_PER_READING = 500  # of a round: each costs about 2 us
 HOT_S = 900.0
 MAX_FILES = 20_000
 MAX_DEPTH = 4
@@ -35,7 +37,7 @@ class _File:
     follower: Follower[dict[str, Any]]
     session: str
     mtime: float
-    more: bool = True
+    round: int = 0  # in which it was last seen
 
 
 class Transcripts:
@@ -49,7 +51,11 @@ class Transcripts:
         self._times = times
         self._ledger = ledger
         self._files: dict[str, _File] = {}
-        self._scanned = float("-inf")
+        self._unread: dict[str, _File] = {}  # those with something new, and those written to lately
+        self._round = 0
+        self._walk: Iterator[tuple[str, str]] | None = None  # the rest of the current round
+        self._listed = False  # the first round has ended
+        self._scanned = float("-inf")  # when the current round began
         self._seen: set[int] = set()
 
     @property
@@ -60,51 +66,68 @@ class Transcripts:
     def poll(self, now: float) -> bool:
         """Read what is new, at most 6 MiB; True if anything was booked."""
         try:
-            if now - self._scanned >= SCAN_EVERY_S or now < self._scanned:
-                self._scan(now)
+            if self._walk is None and not 0 <= now - self._scanned < SCAN_EVERY_S:
+                self.root.stat()
+                self._walk = self._paths(str(self.root), 0, None)
                 self._scanned = now
+                self._round += 1
+            if self._walk is not None:
+                self._scan(self._walk, now)
         except FileNotFoundError:
-            self.state, self.error = "missing", None
+            self.state, self.error, self._walk = "missing", None, None
             return False
         except OSError as error:
-            self.state, self.error = "error", error.strerror or str(error)
+            self.state, self.error, self._walk = "error", error.strerror or str(error), None
             return False
         budget = BUDGET_BYTES
         booked = False
-        for file in self._files.values():
-            if not file.more:
-                continue
+        for path, file in list(self._unread.items()):
             if budget <= 0:
                 self.state = "loading"
                 return booked
             try:
                 objects, _, more = file.follower.read(min(budget, 1 << 20))
             except OSError:
-                file.more = False
+                del self._unread[path]
                 continue
             # A look that finds nothing is cheap: a demonstration has 800 files that were written just now.
             budget -= 1 << 20 if more else 1 << 14 if objects else 1 << 11
             # A file being written to is looked at each time.
-            file.more = more or now - file.mtime < HOT_S
+            if not more and now - file.mtime >= HOT_S:
+                del self._unread[path]
             for line in objects:
                 booked = self._line(line, file.session, now) or booked
-        self.state, self.error = "ok", None
+        self.state, self.error = ("ok" if self._listed else "loading"), None
         return booked
 
-    def _scan(self, now: float) -> None:
-        self.root.stat()
-        for path, session in self._paths(str(self.root), 0, None):
-            try:
-                mtime = os.stat(path).st_mtime  # noqa: PTH116 - thousands of paths, as strings
-            except OSError:
-                continue
-            known = self._files.get(path)
-            if known is not None:
-                known.more = known.more or mtime != known.mtime
-                known.mtime = mtime
-            elif now - mtime < KEEP_S and len(self._files) < MAX_FILES:
-                self._files[path] = _File(Follower(path, load_object), session, mtime)
-                self.sessions.add(session)
+    def _scan(self, walk: Iterator[tuple[str, str]], now: float) -> None:
+        """A part of a round; at its end, forget what was not met any more."""
+        part = list(itertools.islice(walk, FILES_PER_READING))
+        for path, session in part:
+            self._look(path, session, now)
+        if len(part) < FILES_PER_READING:
+            self._walk, self._listed = None, True
+            self._files = {path: file for path, file in self._files.items() if file.round == self._round}
+            self.sessions = {file.session for file in self._files.values()}
+
+    def _look(self, path: str, session: str, now: float) -> None:
+        try:
+            mtime = os.stat(path).st_mtime  # noqa: PTH116 - thousands of paths, as strings
+        except OSError:
+            return
+        if now - mtime >= KEEP_S:
+            return
+        known = self._files.get(path)
+        if known is None:
+            if len(self._files) >= MAX_FILES:
+                return
+            known = self._files[path] = _File(Follower(path, load_object), session, mtime)
+            self._unread[path] = known
+            self.sessions.add(session)
+        elif mtime != known.mtime:
+            known.mtime = mtime
+            self._unread[path] = known
+        known.round = self._round
 
     def _paths(self, folder: str, depth: int, session: str | None) -> Iterator[tuple[str, str]]:
         """(path, session) of every .jsonl; below a session's own folder all belong to it."""
