@@ -84,6 +84,7 @@ HTTP_LIMITS = {
 RELOADED = (
     "auth.",
     "limits.connections_per_",
+    "limits.deflate_",
     "limits.messages_",
     "limits.new_connections_",
     "limits.refreshes_",
@@ -91,6 +92,7 @@ RELOADED = (
     "log.",
     "origins.",
     "server.allowed_hosts",
+    "server.deflate",
     "server.drain_s",
     "server.public_url",
     "server.tls.",

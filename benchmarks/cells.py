@@ -46,7 +46,7 @@ CELLS: tuple[Cell, ...] = (
     SSE,
     Cell("ours delta", OURS, delta=True),
     Cell("ours TLS", OURS, tls=True, requires=TLS),
-    Cell("ours deflate", OURS, deflate=True, requires=("server.deflate",), settings=("server.deflate=true",)),
+    Cell("ours deflate", OURS, deflate=True, settings=("server.deflate=true",)),
     STALLED,
     Cell("floor x10", "floor.py", clients=10, ticks=10),
     Cell("ours x10", OURS, clients=10, ticks=10),

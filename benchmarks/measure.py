@@ -39,6 +39,7 @@ LIMITS = tuple(
         ("connections", 1_000_000),
         ("connections_per_subject", 1_000_000),
         ("connections_per_address", 1_000_000),
+        ("deflate_connections", 1_000_000),
         ("new_connections_per_second", 100_000),
         ("new_connections_burst", 100_000),
     )

@@ -316,6 +316,7 @@ class RawWebSocket:
     reply: Reply
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    compressed: bool = False  # whether the last frame said so
 
     @classmethod
     async def open(cls, server, headers=None, protocols=(), host=None, path="/ws"):
@@ -342,6 +343,7 @@ class RawWebSocket:
         """(opcode, payload) of the next frame; None when the socket has ended."""
         try:
             first, second = await asyncio.wait_for(self.reader.readexactly(2), within_s)
+            self.compressed = bool(first & 0x40)
             size = second & 0x7F
             if size == 126:
                 size = int.from_bytes(await self.reader.readexactly(2), "big")

@@ -33,7 +33,11 @@ async def connected(kind):
         accepted, _ = listener.accept()
     peer.setblocking(False)
     stream = IOStream(accepted)
-    transport = WebSocketTransport(NoHandler(), stream) if kind == "websocket" else SseTransport(stream)
+    transport = (
+        WebSocketTransport(NoHandler(), stream, deflated=False)
+        if kind == "websocket"
+        else SseTransport(stream)
+    )
     try:
         yield transport, peer
     finally:

@@ -82,6 +82,12 @@ class Server:
         "How long to report 'not ready' on /ready before streams are closed at shutdown, so that a load "
         "balancer can look away.",
     )
+    deflate: bool = setting(
+        False,
+        kinds.flag(),
+        "Whether WebSocket clients that offer permessage-deflate get compressed messages: an eighth of the "
+        "bytes, compressed once for all. Of use on slow lines.",
+    )
     tls: Tls = section(Tls)
 
 
@@ -227,6 +233,11 @@ class Limits:
     )
     requests_burst: int = setting(
         40, kinds.integer(1, 100_000), "Plain HTTP requests from one address at once."
+    )
+    deflate_connections: int = setting(
+        500,
+        kinds.integer(1, 1_000_000),
+        "WebSockets with compression (server.deflate) at a time; further ones come to be without.",
     )
     message_bytes: int = setting(
         16384,

@@ -103,6 +103,7 @@ class Services:
     ready: Callable[[], bool]
     max_connections: int  # limits.connections as the descriptor limit carries it
     demo: bool = False
+    deflating: int = 0  # WebSockets with compression
 
 
 class Guarded(RequestHandler):

@@ -140,20 +140,21 @@ def _forget_closed(future: asyncio.Future[None]) -> None:
 class WebSocketTransport(StreamTransport):
     """Frames to a WebSocket peer. Its handler calls `end` after a close frame (RFC 6455, 5.5.1)."""
 
-    __slots__ = ("_handler",)
+    __slots__ = ("_frame", "_handler")
     kind: Literal["websocket", "sse"] = "websocket"
 
-    def __init__(self, handler: WebSocketHandler, stream: IOStream) -> None:
+    def __init__(self, handler: WebSocketHandler, stream: IOStream, *, deflated: bool) -> None:
         super().__init__(stream)
         self._handler = handler
+        self._frame = Message.deflated if deflated else Message.websocket
 
     def offer(self, message: Message) -> bool:
         """Send one frame unless busy."""
-        return self.write_if_idle(message.websocket())
+        return self.write_if_idle(self._frame(message))
 
     def send(self, message: Message) -> None:
         """Send one frame."""
-        self.write_now(message.websocket())
+        self.write_now(self._frame(message))
 
     def ping(self) -> None:
         """Ask for a pong."""

@@ -46,6 +46,7 @@ class MetricsSocket(Guarded, StrictSocket):
     own_compressor: ClassVar[bool] = False
     client: Client | None = None  # set once there is an identity: by open, or by the first message
     _transport: WebSocketTransport  # set by open
+    _deflated: bool = False  # whether messages are compressed; set by open
     _frames: TokenBucket  # bytes of frames, each counted as FRAME_BYTES more; set by open
     _deadline: asyncio.TimerHandle | None = None  # for the first message; set while one is awaited
 
@@ -66,6 +67,12 @@ class MetricsSocket(Guarded, StrictSocket):
         """Only the fixed name is ever echoed, never the one that carries the token."""
         return SUBPROTOCOL if SUBPROTOCOL in offered_subprotocols(self.request) else None
 
+    def get_compression_options(self) -> dict[str, Any] | None:
+        """Compression is answered to who offers it, if the owner wants it and there is room."""
+        settings = self.services.settings
+        room = self.services.deflating < settings.limits.deflate_connections
+        return {} if settings.server.deflate and room else None
+
     def open(self, *args: str, **kwargs: str) -> None:
         """The handshake is done."""
         connection: Any = self.ws_connection
@@ -73,7 +80,9 @@ class MetricsSocket(Guarded, StrictSocket):
             return  # it left during the handshake: Tornado finds out when it reads
         # 8 KiB a connection less, and the token need not stay in memory.
         self.request.headers = _NO_HEADERS
-        self._transport = WebSocketTransport(self, connection.stream)
+        self._deflated = connection.deflates
+        self.services.deflating += self._deflated
+        self._transport = WebSocketTransport(self, connection.stream, deflated=self._deflated)
         self._frames = self._frame_budget()
         if hasattr(self, "identity"):
             self._begin()
@@ -131,6 +140,7 @@ class MetricsSocket(Guarded, StrictSocket):
 
     def on_close(self) -> None:
         self._stop_waiting()
+        self.services.deflating -= self._deflated
         if self.client is not None:
             self.services.hub.remove(self.client)
 
