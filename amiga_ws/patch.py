@@ -38,10 +38,10 @@ def _any(base: Any, newest: Any, path: str) -> Iterator[Operation]:  # noqa: ANN
         return
     if type(base) is type(newest):
         if isinstance(base, msgspec.Struct):
-            yield from _struct(base, newest, path)
+            yield from _shortest(list(_struct(base, newest, path)), newest, path)
             return
         if isinstance(base, dict):
-            yield from _mapping(base, newest, path)
+            yield from _shortest(list(_mapping(base, newest, path)), newest, path)
             return
         if isinstance(base, list) and base and newest:
             yield from _shortest(list(_rows(base, newest, path)), newest, path)
@@ -88,11 +88,11 @@ def _identities(rows: Sequence[Any]) -> list[Any]:
     return [tuple(getattr(row, name) for name in names) for row in rows]
 
 
-def _shortest(operations: list[Operation], newest: list[Any], path: str) -> list[Operation]:
-    """The steps, or the whole list again where that is less."""
-    whole = [Operation(op="replace", path=path, value=newest)]
+def _shortest(operations: list[Operation], newest: Any, path: str) -> list[Operation]:  # noqa: ANN401 - any JSON value
+    """The steps, or the whole again where that is less: two fields of three are."""
     if len(operations) == 1:
         return operations
+    whole = [Operation(op="replace", path=path, value=newest)]
     return operations if len(_encoded(operations)) < len(_encoded(whole)) else whole
 
 

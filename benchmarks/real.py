@@ -39,7 +39,7 @@ def run(toolbox: Toolbox, seconds: float, rows: int) -> dict[str, Any]:
         amiga = scratch / "amiga"
         (scratch / "start").write_bytes(bytes(8))
         write_tokens(scratch)
-        with _simulator(toolbox, amiga, scratch, load_core):
+        with _simulator(toolbox, amiga, scratch, load_core, seed=1):
             pass  # it leaves a history
         server = _server(toolbox, amiga, scratch, server_core)
         stack.callback(server.end)
@@ -49,7 +49,7 @@ def run(toolbox: Toolbox, seconds: float, rows: int) -> dict[str, Any]:
         time.sleep(SETTLE_S)
         measured: dict[str, Any] = {"idle_cpu_percent": _cpu_percent(server, seconds)}
         measured["at_rest"] = _watched(toolbox, scratch, port, server, seconds)
-        with _simulator(toolbox, amiga, scratch, load_core):
+        with _simulator(toolbox, amiga, scratch, load_core, seed=2):
             measured["busy"] = _watched(toolbox, scratch, port, server, seconds)
         measured["row_to_frame_ms"] = _rows(amiga, scratch, port, rows)
         return measured
@@ -64,10 +64,10 @@ def _server(toolbox: Toolbox, amiga: Path, scratch: Path, core: int) -> Child:
 
 
 @contextmanager
-def _simulator(toolbox: Toolbox, amiga: Path, scratch: Path, core: int) -> Iterator[None]:
-    """A living installation, from when its history is written to the end of the block."""
+def _simulator(toolbox: Toolbox, amiga: Path, scratch: Path, core: int, *, seed: int) -> Iterator[None]:
+    """A living installation, from when its history is written to the end of the block: the same at each run."""
     log = scratch / "simulator.log"
-    command = [sys.executable, "-m", "amiga_ws", "simulate", str(amiga)]
+    command = [sys.executable, "-m", "amiga_ws", "simulate", "--seed", str(seed), str(amiga)]
     simulator = Child(command, core, log, {"PYTHONPATH": str(toolbox.tree)})
     try:
         until = time.monotonic() + BACKFILL_S

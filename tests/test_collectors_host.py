@@ -7,6 +7,7 @@ import os
 import psutil
 import pytest
 
+from amiga_ws.collectors import host
 from amiga_ws.collectors.host import HostCollector, _Rates, two_digits, used_share
 
 
@@ -50,6 +51,17 @@ def test_a_reading_describes_this_host_and_this_process():
     assert system.disks
     assert all(0 <= disk.percent <= 100 for disk in system.disks)
     collector.close()
+
+
+def test_what_goes_over_the_loopback_is_no_network(monkeypatch):
+    def counters(*, pernic):
+        assert pernic
+        each = {"lo": 7_000_000, "eth0": 1000, "wlan0": 200}
+        return {name: snetio(n, 2 * n, 0, 0, 0, 0, 0, 0) for name, n in each.items()}
+
+    snetio = type(psutil.net_io_counters())
+    monkeypatch.setattr(psutil, "net_io_counters", counters)
+    assert host._traffic() == (2400, 1200)
 
 
 def test_named_disks_are_shown_and_a_missing_one_is_left_out(tmp_path):

@@ -20,6 +20,7 @@ from amiga_ws.snapshot import (
     Disk,
     ErrorClass,
     ModelCost,
+    Network,
     Overview,
     Session,
     Sessions,
@@ -221,6 +222,15 @@ def test_a_changed_field_of_a_row_is_one_step_to_that_field():
     tasks[7] = msgspec.structs.replace(tasks[7], tool_calls=12)
     steps = patch.diff(base, msgspec.structs.replace(base, tasks=tasks))
     assert on_the_wire(steps) == [{"op": "replace", "path": "/tasks/7/tool_calls", "value": 12}]
+
+
+def test_a_part_that_changes_in_most_of_its_fields_is_one_step():
+    def with_traffic(received, sent):
+        network = Network(rx_bytes_s=received, tx_bytes_s=sent)
+        return msgspec.structs.replace(busy(), overview=Overview(system=System(network=network)))
+
+    steps = patch.diff(with_traffic(100.0, 200.0), with_traffic(300.0, 400.0))
+    assert [(step.op, step.path) for step in steps] == [("replace", "/overview/system/network")]
 
 
 def test_a_field_is_named_as_on_the_wire():

@@ -10,17 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amiga_ws import window as window_room
+from amiga_ws.patch import Operation
 from amiga_ws.snapshot import (
     Activity,
-    ClaudeApi,
-    Costs,
     Overview,
     OverviewTasks,
     Snapshot,
     Source,
     System,
-    TaskWindow,
-    Tools,
 )
 from amiga_ws.window import AS_OF_STEP_S, MAX_BASES, MAX_BASES_BYTES, NOTHING_SENT, Window
 
@@ -172,29 +170,13 @@ def test_update_without_a_known_older_base_is_the_full_state(window, base):
     assert window.update_from(base) is state.message
 
 
-def filled(shape, value):
-    """A struct whose optional numbers are all `value`."""
-    numbers = {
-        field.name: value
-        for field in msgspec.structs.fields(shape)
-        if field.default is None and field.name not in ("budget", "prices_dated")
-    }
-    return msgspec.convert(numbers, shape)
+def test_patch_that_would_not_be_smaller_is_the_full_state(window, monkeypatch):
+    def long_winded(base, newest):
+        return 2 * [Operation(op="replace", path="/overview", value=newest.overview)]
 
-
-def test_patch_that_would_not_be_smaller_is_the_full_state(window):
-    def everything(value):
-        tasks = msgspec.structs.replace(filled(OverviewTasks, value), window=filled(TaskWindow, value))
-        overview = Overview(
-            tasks=tasks,
-            costs=filled(Costs, value),
-            claude_api=filled(ClaudeApi, value),
-            tools=filled(Tools, value),
-        )
-        return Snapshot(hours=24, instance="t", overview=overview)
-
-    first = window.advance(everything(1), NOW)
-    second = window.advance(everything(2), NOW)
+    monkeypatch.setattr(window_room, "diff", long_winded)
+    first = window.advance(snapshot(1), NOW)
+    second = window.advance(snapshot(2), NOW)
     assert window.update_from(first.seq) is second.message
 
 

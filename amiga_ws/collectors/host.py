@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIB = 1 << 20
+LOOPBACK = re.compile(r"lo\d*|Loopback.*")
 MAX_DISKS = 12  # a container host can show hundreds of bind mounts
 DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill slowly
 MIN_RATE_SPAN_S = 0.2  # counters read closer together than this give noise for a rate
@@ -74,6 +76,15 @@ class _Rates:
         return self._rates
 
 
+def _traffic() -> tuple[int, int] | None:
+    """Bytes received and sent so far, but over the loopback: that is no network, and we are busy there ourselves."""
+    counters = psutil.net_io_counters(pernic=True)
+    real = [counter for name, counter in counters.items() if not LOOPBACK.fullmatch(name)]
+    if not real:
+        return None
+    return sum(counter.bytes_recv for counter in real), sum(counter.bytes_sent for counter in real)
+
+
 class HostCollector:
     """Reads CPU, memory, disks, network and this process.
 
@@ -100,9 +111,9 @@ class HostCollector:
         now = time.monotonic()
         cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
         per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
-        net = self._try("network", psutil.net_io_counters)
+        net = self._try("network", _traffic)
         disk_io = self._try("disk_io", psutil.disk_io_counters)
-        rates = self._network.update(now, net.bytes_recv, net.bytes_sent) if net else (None, None)
+        rates = self._network.update(now, *net) if net else (None, None)
         io = self._disk_io.update(now, disk_io.read_bytes, disk_io.write_bytes) if disk_io else (None, None)
         system = System(
             cpu_percent=None if cpu is None else float(round(cpu)),

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 from amiga_ws.collectors.amiga.calls import UNRECORDED, CallWindow, Owner
 from amiga_ws.collectors.amiga.events import tool_text
 from amiga_ws.collectors.amiga.hooks import HookSession
@@ -33,6 +35,7 @@ MAX_ACTIVITY = 20
 MAX_SESSIONS = 20
 MAX_TYPES = 60  # tools by name; MCP servers bring dozens
 ACTIVE_S = 300.0
+MOVES_S = 10.0  # how finely a snapshot tells when a session that goes on has moved last
 KNOWN = ("pending", "running", "completed", "failed", "stopped")
 _SHARES = (0.5, 0.95)
 
@@ -236,13 +239,21 @@ def _sessions(
     rows += hook_only(model, now, MAX_SESSIONS)
     rows = [row for row in rows if (row.last_activity or 0.0) >= since]
     rows.sort(key=lambda row: (-(row.last_activity or 0.0), row.session_id))
+    live = [_calm(row) for row in rows if row.state != "ended"][:MAX_SESSIONS]
+    live.sort(key=lambda row: row.session_id)
     return Sessions(
         total_sessions=total,
         total_tools=calls,
         tools_by_type=by_type,
-        active=[row for row in rows if row.state != "ended"][:MAX_SESSIONS],
-        recent=rows[:MAX_SESSIONS],
+        active=live,
+        recent=[*live, *(row for row in rows if row.state == "ended")][:MAX_SESSIONS],
     )
+
+
+def _calm(row: Session) -> Session:
+    """A session that goes on moves with each call: in whole steps, and without changing places at each."""
+    last = row.last_activity
+    return row if last is None else msgspec.structs.replace(row, last_activity=last // MOVES_S * MOVES_S)
 
 
 def session(model: Model, owner: Owner, now: float) -> Session:
