@@ -242,7 +242,7 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 

@@ -190,6 +190,10 @@ def test_rule_somebody_else_appends_is_followed(tmp_path, gate, wall):
         json.dumps({"kind": "jti", "value": "x", "until": 2e10}),
         '{"kind": "sub", "value": "ada", "issued_before": NaN, "until": 2e10}',
         '{"kind": "sub", "value": "ada", "issued_before": 1, "until": NaN}',
+        '{"kind": "sub", "value": "\\ud800", "issued_before": 1, "until": 2e10}',
+        '{"kind": "sub", "value": "", "issued_before": 1, "until": 2e10}',
+        "[" * 200_000,
+        '{"a":' * 200_000,
     ],
 )
 def test_line_that_is_no_rule_revokes_nothing_and_hides_no_other(tmp_path, gate, wall, line):
@@ -200,6 +204,7 @@ def test_line_that_is_no_rule_revokes_nothing_and_hides_no_other(tmp_path, gate,
     assert not gate.still_good(identity)
     assert gate.still_good(other)
     assert not Revocations(tmp_path, NOW).hit(other)
+    assert [rule.value for rule in gate.revocations.all(0)] == [identity.jti]
     wall.now += 1
     gate.revoke_subject("ada")
     assert not gate.still_good(other)

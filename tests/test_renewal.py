@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from servers import eventually
 
+from amiga_ws.auth.gate import Gate
 from amiga_ws.facts import FRESH_S
 from amiga_ws.hub import PARK_S
 
@@ -195,6 +196,35 @@ async def test_a_parked_session_is_renewed_and_gets_the_newest_state_at_once(sta
     assert (await peer.next())["data"]["overview"]["system"]["cpu_percent"] == 81.0
     await stream.until("token_refreshed")
     assert (await stream.next()).data["overview"]["system"]["cpu_percent"] == 81.0
+
+
+async def test_a_session_that_may_still_be_renewed_can_be_signed_out(start):
+    """Else a renewal under way would make whoever signs out at that moment signed in again."""
+    server = await start("auth.session_ttl=1h")
+    page = own_page(server, await signed_in(server, typ="login", ttl_s=60))
+    peer = await watching(server, headers=page)
+    server.ahead_s = 3600 + 5
+    await eventually(lambda: all(c.parked_at is not None for c in server.hub.clients.values()))
+    renewed = await server.ask("/api/session/renew", page, method="POST")
+    assert (await server.ask("/api/session", page, method="DELETE")).status == 204
+    assert (await peer.until("bye"))["data"]["code"] == 4503
+    again = {**page, "Cookie": cookie_of(renewed)}
+    assert (await server.ask("/api/session", again)).status == 401
+    assert (await server.ask("/api/session/renew", page, method="POST")).status == 401
+
+
+async def test_a_revoked_stream_that_is_parked_ends_and_is_not_renewed(start):
+    server = await start("auth.session_ttl=1h")
+    page = own_page(server, await signed_in(server, typ="login", ttl_s=60))
+    peer, stream = await watching(server, headers=page), await streaming(server, page)
+    server.ahead_s = 3600 + 5
+    await eventually(lambda: all(c.parked_at is not None for c in server.hub.clients.values()))
+    # By another process, as `revoke` does.
+    beside = Gate(server.authority, server.settings.auth, server.settings.state_dir, server.clock.wall)
+    beside.revoke_subject("ada")
+    assert (await peer.until("bye"))["data"]["code"] == 4503
+    assert (await stream.until("bye")).data["code"] == 4503
+    assert (await server.ask("/api/session/renew", page, method="POST")).status == 401
 
 
 async def test_a_session_that_ended_longer_ago_is_not_renewed(start):

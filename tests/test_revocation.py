@@ -150,6 +150,8 @@ async def test_a_session_of_a_sign_in_link_ends_with_the_link_though_that_has_en
         (["--token", "rubbish"], "no token of ours"),
         (["--jti", "j", "--issued-before", "1"], "--issued-before goes with --subject"),
         (["--subject", "s", "--issued-before", "soon"], "ISO time"),
+        (["--subject", "s\udcff"], "no token has such a name"),
+        (["--jti", ""], "no token has such a name"),
         (["--subject", "s", "--issued-before", "nan"], "no time a token could"),
         (["--subject", "s", "--issued-before", "inf"], "no time a token could"),
         ([], "required"),

@@ -346,7 +346,10 @@ def test_unknown_typ_is_refused(typ):
 
 
 @pytest.mark.parametrize("name", ["sub", "jti"])
-@pytest.mark.parametrize("value", [1, True, "", "x" * 129, [], ["ada"], {"a": 1}, 1.5])
+@pytest.mark.parametrize(
+    "value",
+    [1, True, "", "x" * 129, [], ["ada"], {"a": 1}, 1.5, "a\0b", "a\x1b[2J", "a\n", "\u202ea", "\ud800"],
+)
 def test_subject_and_jti_are_short_texts(name, value):
     assert refusal(signed(claims(**{name: value}))).forged
 

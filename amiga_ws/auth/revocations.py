@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from amiga_ws.auth.tokens import Identity
+from amiga_ws.auth.tokens import Identity, is_name
 from amiga_ws.state import KEPT_LONGER_S, AppendLog
 
 FILE = "revocations.jsonl"
@@ -92,8 +92,9 @@ def _parse(entry: dict[str, Any]) -> Revocation | None:
         rule = msgspec.convert(entry, Revocation)
     except msgspec.ValidationError:
         return None
-    # JSON as Python reads it has NaN, which is neither sooner nor later than anything.
-    return None if math.isnan(rule.issued_before) or math.isnan(rule.until) else rule
+    # JSON as Python reads it has NaN, which is neither sooner nor later than anything, and half surrogate pairs.
+    sound = is_name(rule.value) and not math.isnan(rule.issued_before) and not math.isnan(rule.until)
+    return rule if sound else None
 
 
 def _matters(rule: Revocation, now: float) -> bool:

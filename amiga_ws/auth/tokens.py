@@ -91,6 +91,11 @@ def parse_scope(text: str) -> frozenset[str]:
     return found
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be a subject or an id: 1-128 printable characters, which go into any log and reply."""
+    return 0 < len(text) <= MAX_SUBJECT_CHARS and text.isprintable()
+
+
 class _Header(msgspec.Struct):
     """All that is looked at before the signature: which of our keys to try."""
 
@@ -132,7 +137,7 @@ class Authority:
         Raises:
             TokenRefusedError: unknown scope, no or a too long subject, a lifetime over `auth.max_ttl`.
         """
-        if not subject.strip() or len(subject) > MAX_SUBJECT_CHARS or not subject.isprintable():
+        if not subject.strip() or not is_name(subject):
             raise TokenRefusedError(f"a subject is 1-{MAX_SUBJECT_CHARS} printable characters")
         if not 0 < ttl_s <= self._lifetimes.max_ttl:
             raise TokenRefusedError(
@@ -306,9 +311,10 @@ def _number(claims: dict[str, Any], name: str, default: float | None = None) -> 
     return float(value)
 
 
-def _text(claims: dict[str, Any], name: str, most: int = MAX_SUBJECT_CHARS) -> str:
+def _text(claims: dict[str, Any], name: str) -> str:
     value = claims.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= most:
+    # JSON can hold half a surrogate pair: one such subject, and no reply that names it could be written.
+    if not isinstance(value, str) or not is_name(value):
         raise TokenError(f"{name} is no short text", forged=True)
     return value
 

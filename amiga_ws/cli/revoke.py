@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from amiga_ws import state
 from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.keys import load_keys
-from amiga_ws.auth.tokens import LAST_TIME, Authority, TokenError
+from amiga_ws.auth.tokens import LAST_TIME, Authority, TokenError, is_name
 from amiga_ws.cli.arguments import UsageError, add_configuration, settings_of
 
 HELP = "take back a token, all of a subject's, or one by its id; streams that use it end within a second"
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T|-",
         help=f"the token; - reads it from stdin ({TOKEN_VARIABLE} is read for an empty one)",
     )
-    what.add_argument("--jti", metavar="J", help="the id of a token (token --json prints it)")
-    what.add_argument("--subject", metavar="S", help="all that was issued to this subject")
+    what.add_argument("--jti", type=_name, metavar="J", help="the id of a token (token --json prints it)")
+    what.add_argument("--subject", type=_name, metavar="S", help="all that was issued to this subject")
     parser.add_argument(
         "--issued-before", type=_time, metavar="TIME", help="with --subject: epoch or ISO time (default: now)"
     )
@@ -65,6 +65,12 @@ def _token(given: str) -> str:
     if given == "-":
         return sys.stdin.readline().strip()
     return given or os.environ.get(TOKEN_VARIABLE, "")
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"no token has such a name: {text!r}")
+    return text
 
 
 def _time(text: str) -> float:

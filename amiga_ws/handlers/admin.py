@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from tornado.web import HTTPError
 
 from amiga_ws.auth.revocations import Revocation
-from amiga_ws.auth.tokens import LAST_TIME, MAX_SUBJECT_CHARS, TokenError
+from amiga_ws.auth.tokens import LAST_TIME, MAX_SUBJECT_CHARS, TokenError, is_name
 from amiga_ws.client import Client
 from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.parameters import read
@@ -138,10 +138,12 @@ class Revocations(AdminApi):
                     gate.revoke_token(token)
                 except TokenError as error:
                     raise HTTPError(404, f"this is no token of ours: {error.reason}") from error
-            case RevokeId(jti):
+            case RevokeId(jti) if is_name(jti):
                 gate.revoke_jti(jti)
-            case RevokeSubject(subject, before):
+            case RevokeSubject(subject, before) if is_name(subject):
                 gate.revoke_subject(subject, None if before is UNSET else before)
+            case _:
+                raise HTTPError(400, "no token has such a name: 1-128 printable characters")
 
 
 def _request(body: bytes) -> RevocationRequest:

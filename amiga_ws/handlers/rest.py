@@ -144,6 +144,8 @@ class Session(SessionApi):
             self.explicit_types = ("access", "login")  # type: ignore[misc]  # of this request only
             self.cookie = False  # type: ignore[misc]  # of this request only
             self.signs_in = True
+        elif self.request.method == "DELETE":
+            self.late_s = PARK_S  # type: ignore[misc]  # what may still be renewed can still be signed out
         super().prepare()
 
     @answers(SessionInfo)
