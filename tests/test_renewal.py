@@ -258,7 +258,7 @@ async def test_the_cookie_of_a_browser_with_a_wrong_clock_lives_as_long(server):
 
 async def test_only_a_session_is_renewed_at_the_sessions_place(server):
     reply = await server.ask_as(server.token(), "/api/session/renew", method="POST")
-    assert reply.status == 400
+    assert reply.status == 403
 
 
 async def test_a_phone_that_slept_over_night_is_still_signed_in(server):
