@@ -162,8 +162,9 @@ class Server:
             raise
         self._assemble()
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
-        self._http = HTTPServer(application(self.services), ssl_options=self._tls, **HTTP_LIMITS)
-        self._listener = Listener(sockets, self._http, self._tls)
+        routes = application(self.services)
+        self._http = HTTPServer(routes, ssl_options=self._tls, **HTTP_LIMITS)
+        self._listener = Listener(sockets, self._http, self._tls, routes.drop_silent)
         self._timers = [
             PeriodicCallback(self.broadcaster.tick, TICK_S * 1000),
             PeriodicCallback(self._follow_revocations, FOLLOW_S * 1000),

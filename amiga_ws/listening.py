@@ -8,7 +8,7 @@ import logging
 import resource
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
@@ -23,6 +23,7 @@ ACCEPT_SLICE = 8
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FILES = 32  # descriptors no connection gets: for SQLite, revocations, static files
 ACCEPT_PAUSE_S = 0.1  # while there is no descriptor; the socket stays readable, and the loop would spin
+CROWDED_PAUSE_S = 0.01  # between two slices for which others had to give way: 800 connections a second
 ACCEPT_LOG_S = 10.0  # between two lines about that
 RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections being refused
 WANTED_DESCRIPTORS = 65_536
@@ -64,11 +65,16 @@ class Listener:
     """Accepts connections for an HTTPServer, a few in one pass of the loop, so that others get their turn."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], server: HTTPServer, tls: ssl.SSLContext | None
+        self,
+        sockets: Sequence[socket.socket],
+        server: HTTPServer,
+        tls: ssl.SSLContext | None,
+        make_room: Callable[[], bool],
     ) -> None:
         self._sockets = list(sockets)
         self._server = server
         self._tls = tls
+        self._make_room = make_room  # closes a connection that nobody will miss; False when there is none
         self._loop = asyncio.get_running_loop()
         self._told_at = float("-inf")
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -90,28 +96,44 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
+        crowded = False
         for _ in range(ACCEPT_SLICE):
             try:
                 connection, address = listening.accept()
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno in NO_DESCRIPTOR:
-                    self._pause(listening, error.strerror or str(error))
+                    self._pause(listening, ACCEPT_PAUSE_S)
+                    self._tell("cannot accept connections: %s; trying again", error.strerror or error)
                     return
                 continue  # it was gone before we came (accept(2))
-            if connection.fileno() > self._highest:
+            if connection.fileno() <= self._highest:
+                self._serve(connection, address)
+            elif self._make_room():
+                # Moved to the number that has become free: the high ones stay free for files.
+                moved = connection.dup()
                 connection.close()
-                self._pause(listening, "the process has nearly all the files open that it may have")
+                self._serve(moved, address)
+                crowded = True
+            else:
+                connection.close()
+                self._pause(listening, ACCEPT_PAUSE_S)
+                self._tell("cannot accept connections: nearly all files are open that may be; trying again")
                 return
-            self._serve(connection, address)
+        if crowded:
+            # Not faster: who comes again and again must not keep us busy.
+            self._pause(listening, CROWDED_PAUSE_S)
+            self._tell("nearly all files are open that may be: connections without a request give way")
 
-    def _pause(self, listening: socket.socket, reason: str) -> None:
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listening)
-        self._loop.call_later(ACCEPT_PAUSE_S, self._resume, listening)
+        self._loop.call_later(seconds, self._resume, listening)
+
+    def _tell(self, message: str, *more: object) -> None:
         if self._loop.time() - self._told_at >= ACCEPT_LOG_S:
             self._told_at = self._loop.time()
-            logger.warning("cannot accept connections: %s; trying again", reason)
+            logger.warning(message, *more)
 
     def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
         size = self._server.max_buffer_size

@@ -6,11 +6,14 @@ The fixture reads the log afterwards: an error or a traceback that a peer can pr
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
-from servers import handshake
+from servers import eventually, handshake, read_head, request_bytes
 
 from amiga_ws import app
+from amiga_ws.handlers import guard
+from amiga_ws.snapshot import Task
 
 AUTH = "Authorization: Bearer TOKEN"
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -121,4 +124,48 @@ async def test_a_peer_that_sends_its_request_drop_by_drop_is_cut(server):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(opening)
         assert b"200" not in await asyncio.wait_for(reader.read(), 3)
+        writer.close()
+
+
+async def test_a_peer_that_does_not_take_its_answer_is_cut_and_one_that_does_is_not(server, monkeypatch):
+    """Slow read: an answer is kept for nobody longer than it takes to send it."""
+    server.amiga.tasks = [Task(task_id=f"t{i}", status="failed", description="x" * 99_000) for i in range(50)]
+    monkeypatch.setattr(guard, "TAKEN_S", 0.2)
+    monkeypatch.setattr(guard, "TAKEN_BYTES_S", 1e9)
+    raw = request_bytes(
+        "GET",
+        "/api/metrics/overview",
+        f"127.0.0.1:{server.port}",
+        {"Authorization": f"Bearer {server.token()}"},
+        close=False,
+    )
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        peer.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", server.port))
+        await asyncio.get_running_loop().sock_sendall(peer, raw)
+        await eventually(lambda: server._http._connections)
+        await eventually(lambda: not server._http._connections)
+    monkeypatch.setattr(guard, "TAKEN_S", 10.0)
+    reply = await server.ask_as(server.token(), "/api/metrics/overview")
+    assert len(reply.body) > 4_000_000
+
+
+async def test_a_silent_connection_gives_way_to_a_newcomer_and_one_at_work_does_not(server):
+    application = server._http.request_callback
+    stream = await server.events()
+    first = await asyncio.open_connection("127.0.0.1", server.port)
+    await eventually(lambda: len(application._silent) == 1)
+    second = await asyncio.open_connection("127.0.0.1", server.port)
+    await eventually(lambda: len(application._silent) == 2)
+    first[1].write(request_bytes("GET", "/health", f"127.0.0.1:{server.port}", close=False))
+    assert (await read_head(first[0])).status == 200  # now the second one has been silent for longer
+    assert application.drop_silent()
+    assert await second[0].read() == b""
+    assert application.drop_silent()
+    assert await first[0].read(100) in (b"", b'{"status":"ok"}')
+    assert not application.drop_silent()
+    await stream.until("subscribed")
+    assert not stream.reader.at_eof()
+    for _, writer in (first, second):
         writer.close()

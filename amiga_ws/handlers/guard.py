@@ -7,8 +7,10 @@ It is synchronous on purpose: with an async `prepare` a peer that leaves early g
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+from asyncio import Future
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 JSON_TYPE = "application/json; charset=UTF-8"
 HSTS = "max-age=31536000"
+TAKEN_S, TAKEN_BYTES_S = 10.0, 32 * 1024  # what an answer may take on its way: so long, and at least so fast
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
@@ -318,6 +321,19 @@ class Guarded(RequestHandler):
     def _check_pending(self) -> None:
         if self.services.pending[self.address] >= MAX_PENDING:
             raise temporary(429, "connections without a credential", f"at most {MAX_PENDING} at a time")
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """As Tornado's; a peer that does not take its answer in time is cut (it would keep all of it here)."""
+        connection: Any = self.request.connection
+        size = len(chunk) if isinstance(chunk, bytes) else 0
+        done = super().finish(chunk)
+        if not done.done():
+            loop, stream = asyncio.get_running_loop(), connection.stream
+            timer = loop.call_later(TAKEN_S + size / TAKEN_BYTES_S, stream.close)
+            done.add_done_callback(lambda _: timer.cancel())
+        return done
 
     # -- refusals --------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tornado.web import Application
-
 from amiga_ws.handlers import admin, history, lists, openapi, pages, prometheus, rest
 from amiga_ws.handlers.guard import Guarded, Services, Unknown, log_request
 from amiga_ws.handlers.operations import answers
@@ -70,7 +68,7 @@ def _document() -> bytes:
     return openapi.document((path, handler) for path, handler, _ in ROUTES)
 
 
-def application(services: Services) -> Application:
+def application(services: Services) -> PacedApplication:
     """The routes, with what their handlers work with as the third element."""
     given = {"services": services}
     return PacedApplication(

@@ -1,0 +1,120 @@
+"""A process that has no files left to open, and a thousand strangers who want some: who is here notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import time
+
+import psutil
+import pytest
+from processes import CHECKOUT, Running
+from servers import EventStream, read_head, request_bytes
+
+from amiga_ws import state
+from amiga_ws.auth.tokens import Authority
+from amiga_ws.config import load
+
+FILES = 256
+VIEWERS = 40
+STRANGERS = 1000
+UNDER_FIRE_S = 4.0
+
+
+class Server:
+    """What EventStream wants to know of a server."""
+
+    def __init__(self, running, folder):
+        self.port = int(running.url.rpartition(":")[2])
+        self.process = psutil.Process(running.process.pid)
+        settings = load(None, [f"state_dir={folder / 'state'}"], {}, folder)
+        self._authority = Authority(state.load_secret(settings.state_dir), settings.auth)
+
+    def token(self):
+        return self._authority.issue(subject="ada", scope="metrics:read", ttl_s=3600, now=time.time())
+
+    def cpu_s(self):
+        return sum(self.process.cpu_times()[:2])
+
+
+async def watch(stream, seen):
+    """Note the position of every state."""
+    while (event := await stream.next(within_s=60)) is not None:
+        if event.name is None:
+            seen.append(int(event.id.rpartition(".")[2]))
+
+
+async def health(port, within_s=20):
+    """Seconds until /health answers a newcomer."""
+    began = time.monotonic()
+    while True:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(request_bytes("GET", "/health", f"127.0.0.1:{port}"))
+                assert (await read_head(reader)).status == 200
+                return time.monotonic() - began
+            finally:
+                writer.close()
+        assert time.monotonic() - began < within_s, "/health does not answer"
+
+
+@pytest.mark.promise(
+    "Without descriptors (256 files, 1,000 connections) every viewer keeps every update, /health answers, the "
+    "processor is not spun and the log not filled, and all is as before when they have gone"
+)
+def test_who_is_here_keeps_every_update_while_strangers_take_all_descriptors(tmp_path, figure):
+    given = [f"state_dir={tmp_path / 'state'}", f"amiga.root={tmp_path / 'amiga'}", "server.port=0"]
+    given += ["limits.connections_per_address=1000", "limits.connections_per_subject=1000"]
+    given += ["limits.new_connections_burst=1000"]
+    options = [word for each in given for word in ("--set", each)]
+    command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "amiga_ws", "serve", *options]
+    with Running(command, CHECKOUT, tmp_path / "stderr") as running:
+        asyncio.run(besieged(Server(running, tmp_path), figure))
+        assert running.stop() == (0, "")
+        log = running.stderr()
+        assert log.count("\n") < 10, log
+        assert "Traceback" not in log
+        assert "limits.connections 2000 is lowered to" in log  # the cap lies below what the process may open
+
+
+async def besieged(server, figure):
+    seen = [[] for _ in range(VIEWERS)]
+    streams = [await EventStream.open(server, "?interval=1") for _ in seen]
+    watchers = [asyncio.create_task(watch(*each)) for each in zip(streams, seen, strict=True)]
+    strangers = []
+    try:
+        for _ in range(STRANGERS):
+            stranger = socket.socket()
+            stranger.setblocking(False)
+            stranger.connect_ex(("127.0.0.1", server.port))
+            strangers.append(stranger)
+        began, spent = time.monotonic(), server.cpu_s()
+        answered_s = await health(server.port)
+        await asyncio.sleep(max(0.0, UNDER_FIRE_S - (time.monotonic() - began)))
+        share = (server.cpu_s() - spent) / (time.monotonic() - began)
+        files = server.process.num_fds()
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    back_s = await health(server.port)
+    newcomer = await EventStream.open(server, "?interval=1")
+    assert (await newcomer.until(None)).data["hours"] == 24
+    for watcher in watchers:
+        assert not watcher.done(), "a viewer was lost"
+        watcher.cancel()
+    await asyncio.gather(*watchers, return_exceptions=True)
+    for positions in seen:
+        assert positions == list(range(positions[0], positions[0] + len(positions)))
+    assert min(map(len, seen)) > 1
+    for stream in [*streams, newcomer]:
+        stream.close()
+    assert files < FILES
+    assert share < 0.2
+    assert back_s < 5
+    figure(
+        f"{VIEWERS} viewers, {min(map(len, seen))}-{max(map(len, seen))} updates each without a gap; /health in "
+        f"{answered_s:.1f} s under fire and {back_s:.2f} s after; {share:.0%} of a core; {files} files open"
+    )
