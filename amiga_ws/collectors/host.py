@@ -112,7 +112,8 @@ class HostCollector:
         cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
         per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
         net = self._try("network", _traffic)
-        disk_io = self._try("disk_io", psutil.disk_io_counters)
+        # psutil leaves out the functions that a system has not: they are looked up within.
+        disk_io = self._try("disk_io", lambda: psutil.disk_io_counters())  # noqa: PLW0108 - may be missing
         rates = self._network.update(now, *net) if net else (None, None)
         io = self._disk_io.update(now, disk_io.read_bytes, disk_io.write_bytes) if disk_io else (None, None)
         system = System(
@@ -144,7 +145,7 @@ class HostCollector:
             return None
 
     def _memory(self) -> Memory:
-        reading = self._try("memory", psutil.virtual_memory)
+        reading = self._try("memory", lambda: psutil.virtual_memory())  # noqa: PLW0108 - may be missing
         if reading is None:
             return Memory()
         # "used" as total - available: what psutil's own percent means.
@@ -152,7 +153,7 @@ class HostCollector:
         return Memory(total=reading.total, used=used, percent=percent)
 
     def _swap(self) -> Memory:
-        reading = self._try("swap", psutil.swap_memory)
+        reading = self._try("swap", lambda: psutil.swap_memory())  # noqa: PLW0108 - may be missing
         if reading is None:
             return Memory()
         used, percent = used_share(reading.total, reading.used)

@@ -93,7 +93,7 @@ client.addEventListener("connected", () => {
 client.addEventListener("notice", (event) => {
   const { kind, data } = /** @type {CustomEvent} */ (event).detail;
   if (kind === "auth") void staying.now();
-  else if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`);
+  else if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`, 20_000);
   else if (kind === "error") toast(data.ref ? `${data.error} (ref ${data.ref})` : data.error);
 });
 
@@ -232,13 +232,13 @@ async function signInAgain() {
 
 let toastTimer = 0;
 
-/** @param {string} text */
-function toast(text) {
+/** @param {string} text @param {number} [forMs] */
+function toast(text, forMs = 8_000) {
   const element = byId("toast");
   setText(element, text);
   element.hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = window.setTimeout(() => { element.hidden = true; }, 8_000);
+  toastTimer = window.setTimeout(() => { element.hidden = true; }, forMs);
 }
 
 setInterval(() => header.render(), 200);

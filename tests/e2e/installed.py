@@ -20,14 +20,21 @@ GENEROUS = (
     "limits.connections_per_address=100",
     "metrics.update_interval=1",
 )
+# psutil leaves out the functions that a system has not: so it looks from within.
+LACKING = """
+import psutil, runpy
+for name in {names}: delattr(psutil, name)
+runpy.run_module("amiga_ws", run_name="__main__")
+"""
 COMPLAINT = re.compile(r"Traceback|\bERROR\b|\bCRITICAL\b")
 
 
 class Site:
     """One server process on files of its own; it keeps its port and its secret over a restart."""
 
-    def __init__(self, folder, *overrides, amiga=True, demo=False):
+    def __init__(self, folder, *overrides, amiga=True, demo=False, without=()):
         self.folder, self.demo = folder, demo
+        self._without = without  # readings of psutil that this system shall not have
         self.state_dir, self.amiga_root = folder / "state", folder / "amiga"
         self._overrides = [f"amiga.root={self.amiga_root}", *GENEROUS, *overrides]
         self._starts = 0
@@ -44,7 +51,8 @@ class Site:
         """Start the server, on the port it had before."""
         self._starts += 1
         given = [f"state_dir={self.state_dir}", f"server.port={self.port}", *self._overrides]
-        command = [sys.executable, "-m", "amiga_ws", "serve", *(["--demo"] if self.demo else [])]
+        run = ["-c", LACKING.format(names=list(self._without))] if self._without else ["-m", "amiga_ws"]
+        command = [sys.executable, *run, "serve", *(["--demo"] if self.demo else [])]
         for each in given:
             command += ["--set", each]
         stderr = self.folder / f"stderr-{self._starts}"

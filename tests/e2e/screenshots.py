@@ -1,4 +1,5 @@
-"""The pictures of the documentation, taken of the demonstration in a real browser: `scripts/screenshots [FOLDER]`.
+"""Pictures in a real browser: of the demonstration for the documentation (`scripts/screenshots [FOLDER]`), and of every
+state of the dashboard, with a page to leaf through them (`scripts/screenshots --states [FOLDER]`).
 
 Not a test; it lives here because it looks at pages the way the tests do.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import album
 from installed import Site
 from playwright.sync_api import expect, sync_playwright
 from processes import CHECKOUT
@@ -31,14 +33,23 @@ def main():
     parser = argparse.ArgumentParser(
         prog="scripts/screenshots", description="Take the documentation's pictures."
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=CHECKOUT / "docs" / "images")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", nargs="?", type=Path, help="docs/images, or with --states var/states")
+    parser.add_argument("--states", action="store_true", help="every state of the dashboard instead")
+    given = parser.parse_args()
+    usual = CHECKOUT / "var" / "states" if given.states else CHECKOUT / "docs" / "images"
+    folder = given.folder or usual
     chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
         return complain("no Chromium on this machine: install it, or set CHROMIUM")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amiga-screenshots-")))
+        if given.states:
+            playwright = stack.enter_context(sync_playwright())
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            stack.callback(browser.close)
+            print(album.build(browser, temporary, folder))  # noqa: T201 - the answer of a command
+            return 0
         site = stack.enter_context(Site(temporary, amiga=False, demo=True))
         site.start()
         playwright = stack.enter_context(sync_playwright())
