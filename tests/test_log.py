@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amiga_ws.log import LineFormatter, configure
+from amiga_ws.log import LineFormatter, Sparing, configure
 
 TOKEN = jwt.encode({"sub": "ada"}, b"k" * 32, algorithm="HS256")
 
@@ -114,3 +114,21 @@ def test_configured_log_goes_to_stderr_from_its_level_on(root, monkeypatch):
     lines = written.getvalue().splitlines()
     assert len(lines) == 1
     assert lines[0].endswith("said [token]")
+
+
+def test_lines_of_one_kind_are_left_out_when_they_are_many_and_counted():
+    now = 0.0
+    sparing = Sparing(lambda: now)
+
+    def written(template, *args, level=logging.INFO):
+        record = logging.LogRecord("amiga_ws.x", level, __file__, 1, template, args, None)
+        return record.getMessage() if sparing.filter(record) else None
+
+    assert [written("refused %d", n) for n in range(25)] == [f"refused {n}" for n in range(20)] + [None] * 5
+    assert written("closing %s", "x") == "closing x"  # another kind
+    assert all(written("asked %d", n, level=logging.DEBUG) for n in range(100))
+    now = 5.0
+    assert [written("refused %d", n) for n in (30, 31)] == ["refused 30 (and 5 like it)", None]
+    now = 1000.0
+    assert written("refused %d%%", 32) == "refused 32%"
+    assert [written("refused %d", n) for n in (33, 34)] == ["refused 33 (and 1 like it)", "refused 34"]

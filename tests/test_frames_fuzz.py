@@ -1,0 +1,251 @@
+"""Frames of all sorts against the real server: what they lead to is what a simple model of the RFCs says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import random
+import socket
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from processes import CHECKOUT, Running
+from servers import InThread, handshake, masked_frame, request_bytes, settings_in
+
+from amiga_ws import state
+from amiga_ws.auth.tokens import Authority
+from amiga_ws.config.table import Auth
+
+FREE = [
+    f"limits.{name}=100000"
+    for name in (
+        "connections_per_address",
+        "connections_per_subject",
+        "new_connections_per_second",
+        "new_connections_burst",
+        "messages_per_second",
+        "messages_burst",
+    )
+]
+LIMIT = 4096
+ALIVE, ENDED, CUT = (
+    "alive",
+    "closed without a code",
+    "cut",
+)  # how it stands with a connection without a close code
+FRAMES = 6  # fewer than the ten messages that do not parse
+
+
+# -- the model ------------------------------------------------------------------------------------
+
+
+def outcome(frames):
+    """The close code a connection ends with after these (first byte, masked, payload), or ALIVE."""
+    parts = None  # of the message that is being sent
+    for first, masked, payload in frames:
+        final, reserved, opcode = first >> 7, first >> 4 & 7, first & 15
+        control = opcode in (8, 9, 10)
+        lawful = opcode in (0, 1, 2) or (control and final and len(payload) < 126)
+        if reserved or not masked or not lawful or (not control and (opcode == 0) != (parts is not None)):
+            return 1002
+        if opcode == 2:
+            return 1003
+        if opcode == 8:
+            return after_close(payload)
+        if control:
+            continue
+        parts = [*(parts or []), payload]
+        text = b"".join(parts)
+        if len(text) > LIMIT:
+            return 1009
+        if final:
+            parts = None
+            if not is_utf8(text):
+                return 1007
+    return ALIVE
+
+
+def after_close(payload):
+    if not payload:
+        return ENDED  # it comes back without a code
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not (3000 <= code <= 4999 or 1000 <= code <= 1014) or code in (1004, 1005, 1006):
+        return 1002
+    return code if is_utf8(payload[2:]) else 1007
+
+
+def is_utf8(data):
+    try:
+        data.decode("utf-8", "strict")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# -- frames ---------------------------------------------------------------------------------------
+
+close_payloads = st.builds(
+    lambda code, reason: code.to_bytes(2, "big") + reason,
+    st.one_of(st.sampled_from([1000, 1001, 1004, 1005, 1006, 1014, 1015, 3000, 4999]), st.integers(0, 65535)),
+    st.sampled_from([b"", b"x", b"\xff", "ü".encode(), b"r" * 123]),
+)
+payloads = st.one_of(
+    st.binary(max_size=130),
+    st.text(max_size=40).map(str.encode),
+    st.sampled_from(
+        [b"", b'{"event":"unsubscribe"}', "€".encode()[:2], b"x" * 126, b"x" * 3000, b"x" * 5000]
+    ),
+)
+honest = st.one_of(
+    st.tuples(st.sampled_from([0x81, 0x01, 0x80, 0x00]), st.just(True), payloads),
+    st.tuples(st.sampled_from([0x89, 0x8A]), st.just(True), st.binary(max_size=125)),
+)
+odd = st.one_of(
+    st.tuples(st.integers(0, 255), st.booleans(), payloads),
+    st.tuples(st.just(0x88), st.just(True), close_payloads),
+)
+conversations = st.lists(st.one_of(honest, honest, honest, odd), min_size=1, max_size=FRAMES)
+
+
+def bytes_of(first, masked, payload):
+    return masked_frame(first, payload) if masked else bytes([first, min(len(payload), 125)]) + payload[:125]
+
+
+# -- the server -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory):
+    """(port, token) of a server without limits on how many come; it must not have complained in the end."""
+    complaints = logging.StreamHandler(said := io.StringIO())
+    complaints.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(complaints)
+    with InThread(
+        settings_in(tmp_path_factory.mktemp("free"), *FREE, f"limits.message_bytes={LIMIT}")
+    ) as server:
+        yield server.port, server.token()
+    logging.getLogger().removeHandler(complaints)
+    assert said.getvalue() == ""
+
+
+def opened(free):
+    port, token = free
+    peer = socket.create_connection(("127.0.0.1", port), timeout=10)
+    headers = [*handshake(), ("Authorization", f"Bearer {token}")]
+    peer.sendall(request_bytes("GET", "/ws", f"127.0.0.1:{port}", headers, close=False))
+    reader = peer.makefile("rb")
+    assert reader.readline().startswith(b"HTTP/1.1 101 ")
+    while reader.readline() != b"\r\n":
+        pass
+    return peer, reader
+
+
+def ending(peer, reader):
+    """How it stands with a connection: ALIVE when it answers a ping of ours, else its close code, or ENDED."""
+    with contextlib.suppress(ConnectionError):
+        peer.sendall(masked_frame(0x89, b"are you there?"))
+    while True:
+        try:
+            head = reader.read(2)
+            if len(head) < 2:
+                return CUT
+            size = head[1]
+            if size > 125:
+                size = int.from_bytes(reader.read(2 if size == 126 else 8), "big")
+            payload = reader.read(size)
+        except ConnectionError:
+            return CUT
+        if head[0] == 0x8A and payload == b"are you there?":
+            return ALIVE
+        if head[0] == 0x88:
+            with contextlib.suppress(ConnectionError):  # our ping came after their close frame, or ours
+                assert reader.read() == b"", "bytes after the close frame"
+            return int.from_bytes(payload[:2], "big") if payload else ENDED
+
+
+@settings(max_examples=300)
+@given(frames=conversations)
+def test_any_frames_lead_where_the_rfcs_say(free, frames):
+    peer, reader = opened(free)
+    with peer, reader:
+        with contextlib.suppress(ConnectionError):
+            for frame in frames:
+                peer.sendall(bytes_of(*frame))
+        assert ending(peer, reader) == outcome(frames)
+
+
+@settings(max_examples=150)
+@given(frames=conversations, flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8))
+def test_any_bytes_end_in_silence_or_with_a_code_of_the_rfc(free, frames, flips):
+    data = bytearray(b"".join(bytes_of(*frame) for frame in frames))
+    for place, byte in flips:
+        data[place % len(data)] = byte
+    peer, reader = opened(free)
+    with peer, reader:
+        with contextlib.suppress(ConnectionError):
+            peer.sendall(data)
+            peer.shutdown(socket.SHUT_WR)
+        found = ending(peer, reader)
+        assert found in (ALIVE, ENDED, CUT) or 1000 <= found <= 1014 or 3000 <= found <= 4999
+
+
+# -- ten thousand ---------------------------------------------------------------------------------
+
+MALFORMED = [
+    b"\x81\x01x",
+    b"\x88\x00",
+    masked_frame(0x83, b"x"),
+    masked_frame(0xC1, b"x"),
+    masked_frame(0xF9),
+    masked_frame(0x80),
+    masked_frame(0x09),
+    masked_frame(0x82, b"\x1b[2J\n"),
+    masked_frame(0x81, b"\xff\x1b[2J\n"),
+    masked_frame(0x88, b"\x00"),
+    masked_frame(0x88, b"\x03\xed"),
+    masked_frame(0x88, b"\x03\xe8\xff"),
+    b"\x81\xff" + b"\xff" * 8,
+]
+CONNECTIONS, EACH = 1000, 10
+
+
+@pytest.mark.timeout(300)  # 5 s on a quiet machine
+def test_ten_thousand_malformed_frames_leave_a_quiet_log_and_others_alone(tmp_path):
+    """Each ends its connection, so most of what follows it is thrown away unread."""
+    words = [f"state_dir={tmp_path / 'state'}", f"amiga.root={tmp_path / 'amiga'}", "server.port=0", *FREE]
+    command = [sys.executable, "-m", "amiga_ws", "serve", *(f"--set={word}" for word in words)]
+    with Running(command, CHECKOUT, tmp_path / "log") as server:
+        token = Authority(state.load_secret(tmp_path / "state"), Auth()).issue(
+            subject="ada", scope="metrics:read", ttl_s=3600, now=time.time()
+        )
+        free = int(server.url.rpartition(":")[2]), token
+        watcher, events = opened(free)
+        with watcher, events:
+            watcher.sendall(masked_frame(0x81, b'{"event":"subscribe"}'))
+            draw = random.Random(7)
+            for _ in range(CONNECTIONS):
+                peer, reader = opened(free)
+                with peer, reader, contextlib.suppress(ConnectionError):
+                    peer.sendall(b"".join(draw.choices(MALFORMED, k=EACH)))
+                    assert ending(peer, reader) in (1002, 1003, 1007, 1009)
+            watcher.sendall(masked_frame(0x81, b'{"event":"request_refresh","id":"still here"}'))
+            until(events, b'"id":"still here"')
+        assert server.stop()[0] == 0
+        log = server.stderr()
+    assert "Traceback" not in log
+    assert log.count("closing") >= 20
+    assert len(log.splitlines()) <= 100, log
+    assert "\x1b" not in log
+
+
+def until(reader, text):
+    """Read until it has come."""
+    seen = b""
+    while text not in seen:
+        more = reader.read1(65536)
+        assert more, "the connection has ended"
+        seen = seen[-len(text) :] + more
