@@ -1,6 +1,7 @@
 /**
  * The live connection of a page: one stream of snapshots, by WebSocket, else SSE, else polling, that finds its way
- * back by itself and says at every moment what it is doing.
+ * back by itself and says at every moment what it is doing. docs/client.md shows its use, also from another page and
+ * from Node.
  *
  *     const client = new LiveClient({ hours: 24, interval: 2 });
  *     client.addEventListener("snapshot", (event) => show(event.detail.snapshot));
@@ -18,33 +19,42 @@
  * Coming back (docs/protocol.md, close codes): 4000-4499 return after the server's `bye.retry_ms`, 4500-4999 stop;
  * anything else returns after 0.5-20 s with full jitter. A refused handshake is a bare 1006 in a browser, so the
  * client asks `GET /api/session` why: 401 is "signed out" and ends the attempts; a working session whose WebSocket
- * is refused twice (a proxy that drops upgrades) moves one transport down and tries WebSocket again every minute.
+ * brings nothing twice (a proxy that drops upgrades) moves one transport down and tries WebSocket again every minute.
  */
-import { backoffMs, meaning, sentence } from "./closing.js";
-import { PatchError, applyPatch } from "./patch.js";
-import { PollTransport, SseTransport, WebSocketTransport, bearer, refusal, retryAfterMs } from "./transports.js";
+import { askedMs, backoffMs, meaning, sentence } from "./closing.js";
+import { Ladder } from "./ladder.js";
+import { Mirror, MirrorError } from "./mirror.js";
+import { PollTransport, SseTransport, WebSocketTransport, address, bearer } from "./transports.js";
+import { Requests } from "./requests.js";
+import { Watchdog } from "./watchdog.js";
+import { askWhy } from "./why.js";
 
 /** @typedef {import('./types.js').Snapshot} Snapshot */
 /** @typedef {import('./types.js').ClientState} ClientState */
 /** @typedef {import('./types.js').TransportEnd} TransportEnd */
+/** @typedef {import('./types.js').Answer} Answer */
+/** @typedef {import('./ladder.js').Kind} Kind */
 
-const HEARTBEAT_S = 15; // until `connected` says otherwise
-const SILENCE = 2.5; // heartbeats without a byte before the stream counts as dead
 const UPGRADE_MS = 60_000;
 const SETTLED_MS = 5_000; // a stream that lives this long has earned a fresh backoff
-/** @type {('ws'|'sse'|'poll')[]} */
-const LADDER = ["ws", "sse", "poll"];
+const ANSWER_MS = 10_000;
+/** @type {Kind[]} */
+const KINDS = ["ws", "sse", "poll"];
+const TRANSPORTS = { ws: WebSocketTransport, sse: SseTransport, poll: PollTransport };
+const GREETINGS = new Set(["connected", "bye"]);
+const NOTICES = new Set(["lag", "auth", "error", "bye", "token_refreshed"]);
 
 export class LiveClient extends EventTarget {
   /**
    * @param {object} [options]
    * @param {string} [options.base]       origin of the server; default: the page's own
-   * @param {string|null} [options.token] for a page of another origin; default: the session cookie
+   * @param {string|null} [options.token] for a page of another origin, or none; default: the session cookie
    * @param {number} [options.hours]      window, 1-168
    * @param {number} [options.interval]   seconds between updates, 1-60
    * @param {boolean} [options.delta]     ask for `metrics_patch` instead of full updates
    * @param {boolean} [options.subscribe] subscribe as soon as connected (default true)
-   * @param {('ws'|'sse'|'poll')[]} [options.transports] in the order to try
+   * @param {Kind[]} [options.transports] in the order to try
+   * @param {any} [options.WebSocket]     a constructor, where there is no global one (Node before 22: package `ws`)
    */
   constructor(options = {}) {
     super();
@@ -54,36 +64,42 @@ export class LiveClient extends EventTarget {
     this.interval = options.interval ?? 2;
     this.delta = options.delta ?? false;
     this.wanted = options.subscribe ?? true;
-    this.ladder = options.transports ?? LADDER;
+    this.Socket = options.WebSocket ?? globalThis.WebSocket;
+    this.ladder = new Ladder((options.transports ?? KINDS).filter((kind) => kind !== "ws" || this.Socket));
     /** The last `connected` data. @type {any} */
     this.connected = null;
     /** @type {ClientState} */
-    this.state = { phase: "idle", transport: this.ladder[0], retryAt: null, reason: null, code: null, attempt: 0 };
+    this.state = { phase: "idle", transport: this.ladder.kind, retryAt: null, reason: null, code: null, attempt: 0 };
 
-    /** Newest document and what it is. @type {Snapshot|null} */
-    this.snapshot = null;
+    this.mirror = new Mirror();
     /** @type {WebSocketTransport|SseTransport|PollTransport|null} */
     this.transport = null;
-    this.rung = 0; // index into the ladder
-    this.refused = 0; // handshakes of this rung refused although the session is good
-    this.serial = 0; // numbers our requests
-    this.moving = false; // a subscribe is under way: updates of the old window may still arrive
+    /** A second WebSocket, while a lower transport is at work. @type {WebSocketTransport|null} */
+    this.probe = null;
+    this.requests = new Requests();
+    this.moving = 0; // subscribes under way: updates of the old window, patches of the old base may still arrive
     this.turn = 0; // moves whenever a stream is let go, so that late answers know they are late
-    this.heartbeat = HEARTBEAT_S;
+    this.watchdog = new Watchdog(
+      () => { this.watchdog.asked(); this.wake(); },
+      () => this.transport?.close(1006, "The server fell silent."),
+    );
     /** The last `bye` of this stream. @type {any} */
     this.bye = null;
     /** @type {Record<string, ReturnType<typeof setTimeout>|undefined>} */
     this.timers = {};
-    /** @type {Map<string, (data: any) => void>} answers awaited, by request id */
-    this.awaited = new Map();
   }
 
   // -- what a page may do ------------------------------------------------------------------------
 
+  /** The newest state. @returns {Snapshot|null} */
+  get snapshot() {
+    return this.mirror.snapshot;
+  }
+
   /** Connect, or try again at once: also the way out of `signedout` and `stopped`. */
   start() {
     this.#drop();
-    this.refused = 0;
+    this.ladder.worked();
     this.#open();
   }
 
@@ -93,129 +109,155 @@ export class LiveClient extends EventTarget {
     this.#enter({ phase: "idle", retryAt: null, reason: null, code: null, attempt: 0 });
   }
 
+  /** Forget the state: the next one comes whole. */
+  forget() {
+    this.mirror.clear();
+  }
+
   /** Another window; the state of it follows. @param {number} hours */
   setHours(hours) {
     if (hours === this.hours) return;
     this.hours = hours;
-    if (this.wanted) this.subscribe();
+    if (this.wanted) void this.subscribe();
   }
 
-  /** @param {number} seconds 1-60 */
+  /** @param {number} seconds 1-60 @returns {Promise<Answer|null>} */
   setInterval(seconds) {
+    if (seconds === this.interval) return Promise.resolve(null);
     this.interval = seconds;
-    if (this.transport?.duplex) return this.request("set_interval", { interval: seconds });
-    return this.#reopen();
+    if (!this.transport?.duplex) return this.#reopen();
+    return this.connected && this.wanted ? this.request("set_interval", { interval: seconds }) : Promise.resolve(null);
   }
 
-  /** (Re-)subscribe with the current window and interval. */
-  subscribe() {
+  /** (Re-)subscribe with the current window and interval. @returns {Promise<Answer|null>} */
+  async subscribe() {
     this.wanted = true;
     if (!this.transport?.duplex) return this.#reopen();
     /** @type {Record<string, any>} */
     const data = { hours: this.hours, update_interval: this.interval };
     if (this.delta) data.delta = true;
-    const resume = this.#position();
+    const resume = this.mirror.position(this.hours);
     if (resume) data.resume = resume;
-    this.moving = true;
-    return this.request("subscribe", data);
+    const turn = this.turn;
+    this.moving += 1;
+    const answer = await this.request("subscribe", data);
+    if (answer?.event !== "subscribed" && turn === this.turn) this.moving -= 1;
+    return answer;
   }
 
+  /** @returns {Promise<Answer|null>} */
   unsubscribe() {
     this.wanted = false;
     return this.request("unsubscribe");
   }
 
-  /** Ask for the newest state now. */
+  /** Ask for the newest state now. @returns {Promise<Answer|null>} */
   async refresh() {
     if (this.transport?.duplex) return this.request("request_refresh");
-    const url = new URL("/api/metrics/overview", this.base || location.href);
+    const url = address("/api/metrics/overview", this.base);
     url.searchParams.set("hours", String(this.hours));
-    const response = await fetch(url, { headers: bearer(this.token), cache: "no-store" });
-    if (response.ok) this.#full(await response.json(), 0);
+    const turn = this.turn;
+    try {
+      const response = await fetch(url, {
+        headers: bearer(this.token), cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
+      });
+      if (response.ok && turn === this.turn) this.#full(await response.json(), 0);
+    } catch {
+      // the stream will tell what is wrong
+    }
     return null;
   }
 
   /**
+   * A new token for the same subject, where the page has no session: the stream goes on with it.
+   * @param {string} token @returns {Promise<Answer|null>}
+   */
+  renew(token) {
+    this.token = token;
+    if (this.connected && this.transport?.duplex) return this.request("refresh_token", { token });
+    this.start();
+    return Promise.resolve(null);
+  }
+
+  /**
+   * This device may have slept or changed its network: do not sit out a countdown, and do not trust a stream that has
+   * been silent for a while.
+   */
+  wake() {
+    if (this.state.phase === "waiting") this.start();
+    else if (this.state.phase === "live" && this.transport?.duplex) {
+      void this.refresh();
+      this.watchdog.asked();
+    } else if (this.state.phase === "live" && performance.now() - this.watchdog.heardAt > this.watchdog.heartbeatS * 1000) {
+      void this.#reopen();
+    }
+  }
+
+  /**
    * Send a frame and wait for its answer (an `error` is an answer too); null when it could not be sent or none came.
-   * @param {string} event @param {object} [data] @returns {Promise<{event: string, data: any, ms: number}|null>}
+   * @param {string} event @param {object} [data] @returns {Promise<Answer|null>}
    */
   request(event, data) {
-    const id = `${event}-${++this.serial}`;
-    const frame = data ? { event, data, id } : { event, id };
-    const sent = this.transport?.send(frame) ?? 0;
-    if (!sent) return Promise.resolve(null);
-    this.#emit("frame", { direction: "out", event, data: data ?? null, id, bytes: sent });
-    const start = performance.now();
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => { this.awaited.delete(id); resolve(null); }, 10_000);
-      this.awaited.set(id, (answer) => {
-        clearTimeout(timer);
-        resolve(answer && { ...answer, ms: performance.now() - start });
-      });
+    return this.requests.ask(event, data, (frame) => {
+      const bytes = this.transport?.send(frame) ?? 0;
+      const shown = event === "refresh_token" ? { token: "…" } : data ?? null;
+      if (bytes) this.#emit("frame", { direction: "out", event, data: shown, id: frame.id, bytes });
+      return bytes > 0;
     });
   }
 
   // -- opening and losing a stream ---------------------------------------------------------------
 
   #open() {
-    const kind = this.ladder[this.rung];
+    const { kind } = this.ladder;
     this.bye = null;
     this.#enter({ phase: "connecting", transport: kind, retryAt: null });
-    this.transport = this.#make(kind, (end) => void this.#lost(end));
-    this.#watch();
-  }
-
-  /** @param {'ws'|'sse'|'poll'} kind @param {(end: TransportEnd) => void} close */
-  #make(kind, close) {
     /** @type {any} */
     let own = null;
-    const handlers = {
-      open: () => { if (this.transport === own) this.#opened(); },
-      message: (/** @type {any} */ frame, /** @type {number} */ bytes) => {
-        if (this.transport === own) this.#frame(frame, bytes);
-      },
-      close: (/** @type {TransportEnd} */ end) => { if (this.transport === own) close(end); },
-    };
-    const query = {
-      hours: this.hours, interval: this.interval, delta: this.delta, resume: this.#position(), token: this.token,
-    };
-    if (kind === "ws") own = new WebSocketTransport(this.base, this.token, handlers);
-    else if (kind === "sse") own = new SseTransport(this.base, query, handlers);
-    else own = new PollTransport(this.base, query, handlers);
-    return own;
+    const current = () => this.transport === own;
+    own = new TRANSPORTS[kind](this.#query(), {
+      open: () => { if (current()) this.#opened(); },
+      message: (frame, bytes) => { if (current()) this.#frame(frame, bytes); },
+      close: (end) => { if (current()) void this.#lost(end); },
+    });
+    this.transport = own;
+  }
+
+  #query() {
+    const { base, token, hours, interval, delta, Socket } = this;
+    return { base, token, hours, interval, delta, Socket, resume: this.mirror.position(hours) };
   }
 
   #opened() {
-    this.refused = 0;
-    this.#watch();
+    this.ladder.worked();
+    this.watchdog.heard();
     this.#later("settle", SETTLED_MS, () => { this.state = { ...this.state, attempt: 0 }; });
-    if (this.rung > 0 && this.ladder[0] === "ws") this.#later("upgrade", UPGRADE_MS, () => this.#probe());
-    // WebSocket counts as live with `connected`, polling with its first answer
-    if (!this.transport?.duplex) this.#enter({ phase: "live", retryAt: null, reason: null, code: null });
+    if (this.ladder.below) this.#later("upgrade", UPGRADE_MS, () => this.#tryUpgrade());
+    // the two streams count as live with `connected`, polling with its first answer
+    if (this.transport?.kind === "poll") this.#enter({ phase: "live", retryAt: null, reason: null, code: null });
   }
 
   /** On a lower transport: does WebSocket work by now? The present stream goes on until it does. */
-  #probe() {
-    const url = new URL("/ws", this.base || location.href);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const probe = this.token ? new WebSocket(url, ["amiga.v1", `amiga.bearer.${this.token}`]) : new WebSocket(url);
-    probe.addEventListener("open", () => {
-      probe.close();
-      if (this.state.phase !== "live") return;
+  #tryUpgrade() {
+    const works = () => {
       this.#drop();
-      this.rung = 0;
+      this.ladder.top();
       this.#open();
+    };
+    this.probe = new WebSocketTransport(this.#query(), {
+      open: works,
+      message: () => {},
+      close: () => this.#later("upgrade", UPGRADE_MS, () => this.#tryUpgrade()),
     });
-    probe.addEventListener("error", () => this.#later("upgrade", UPGRADE_MS, () => this.#probe()));
   }
 
   /** @param {TransportEnd} end */
   async #lost(end) {
     const bye = this.bye;
     this.#drop();
-    const code = bye?.code ?? end.code;
+    const code = Number.isInteger(bye?.code) ? bye.code : end.code;
     const words = sentence(code, bye?.reason || end.reason);
-    const serverMs = bye?.retry_ms ?? end.retryMs;
+    const serverMs = askedMs(bye?.retry_ms ?? end.retryMs);
     const next = end.status === 401 ? "signin" : meaning(code);
     if (next === "signin") this.#halt("signedout", words, code);
     else if (next === "stop") this.#halt("stopped", words, code);
@@ -223,58 +265,37 @@ export class LiveClient extends EventTarget {
     else {
       this.#enter({ phase: "waiting", retryAt: null, reason: words, code });
       const turn = this.turn;
-      const why = await this.#askSession();
+      const why = await askWhy(this.base, this.token);
       if (turn !== this.turn) return; // the page moved on meanwhile
       if (why.status === 401) this.#halt("signedout", code === 4003 ? words : why.reason, code);
       else if (why.status === 403 || why.status === 421) this.#halt("stopped", why.reason, code);
       else {
-        if (why.status === 200 && !end.opened) this.#descend();
-        this.#wait(why.retryMs ?? serverMs, why.reason || words, code);
+        if (why.status === 200 && !end.opened) this.ladder.failed();
+        this.#wait(askedMs(why.retryMs) ?? serverMs, why.reason || words, code);
       }
     }
   }
 
-  /** The session is good and yet this transport does not come up: after two refusals use the next one. */
-  #descend() {
-    this.refused += 1;
-    if (this.refused < 2) return;
-    this.refused = 0;
-    // from the last rung back to the first: whatever the trouble is, it is not one transport's
-    this.rung = (this.rung + 1) % this.ladder.length;
-  }
-
-  /** @returns {Promise<{status: number, reason: string, retryMs: number|null}>} status 0: no answer at all */
-  async #askSession() {
-    try {
-      const response = await fetch(new URL("/api/session", this.base || location.href), {
-        headers: { Accept: "application/json", ...bearer(this.token) }, cache: "no-store",
-        signal: AbortSignal.timeout(10_000),
-      });
-      const reason = response.ok ? "" : await refusal(response);
-      return { status: response.status, reason, retryMs: retryAfterMs(response) };
-    } catch {
-      return { status: 0, reason: "The server does not answer.", retryMs: null };
-    }
-  }
-
-  /** @param {number|null|undefined} serverMs @param {string} reason @param {number} code */
+  /** @param {number|null} serverMs @param {string} reason @param {number} code */
   #wait(serverMs, reason, code) {
     const attempt = this.state.attempt + 1;
     const ms = serverMs ?? backoffMs(attempt);
-    this.#enter({ phase: "waiting", transport: this.ladder[this.rung], retryAt: performance.now() + ms, reason, code, attempt });
+    this.#enter({ phase: "waiting", transport: this.ladder.kind, retryAt: performance.now() + ms, reason, code, attempt });
     this.#later("retry", ms, () => this.#open());
   }
 
   /** @param {'signedout'|'stopped'} phase @param {string} reason @param {number} code */
   #halt(phase, reason, code) {
-    if (code === 4503) this.snapshot = null; // signed out on purpose: nothing of it stays
+    if (code === 4503) this.mirror.clear(); // signed out on purpose: nothing of it stays
     this.#enter({ phase, retryAt: null, reason, code, attempt: 0 });
   }
 
+  /** @returns {Promise<null>} */
   #reopen() {
-    if (!this.transport) return Promise.resolve(null);
-    this.#drop();
-    this.#open();
+    if (this.transport) {
+      this.#drop();
+      this.#open();
+    }
     return Promise.resolve(null);
   }
 
@@ -283,11 +304,14 @@ export class LiveClient extends EventTarget {
     const old = this.transport;
     this.transport = null;
     this.connected = null;
-    this.moving = false;
-    for (const name of Object.keys(this.timers)) clearTimeout(this.timers[name]);
-    for (const answer of this.awaited.values()) answer(/** @type {any} */ (null));
-    this.awaited.clear();
+    this.moving = 0;
     this.turn += 1;
+    const { probe } = this;
+    this.probe = null;
+    probe?.close();
+    this.watchdog.stop();
+    for (const name of Object.keys(this.timers)) clearTimeout(this.timers[name]);
+    this.requests.drop();
     old?.close(1000, "");
   }
 
@@ -296,28 +320,30 @@ export class LiveClient extends EventTarget {
   /** @param {{event: string, data: any, id?: any}} frame @param {number} bytes */
   #frame(frame, bytes) {
     const { event, data, id } = frame;
-    this.#watch();
+    this.watchdog.heard();
     this.#emit("frame", { direction: "in", event, data, id: id ?? null, bytes });
-    if (event === "connected") this.#greeted(data);
+    if (!this.connected && !GREETINGS.has(event) && this.transport?.kind !== "poll") {
+      this.transport?.close(1002, "What answers there is no amiga_ws.");
+    } else if (event === "connected") this.#greeted(data);
     else if (event === "subscribed") this.#subscribed(data);
     else if (event === "metrics_update") this.#full(data, bytes);
     else if (event === "metrics_patch") this.#patch(data, bytes);
-    else if (event === "heartbeat") this.#emit("alive", { serverTime: data?.server_time ?? null });
-    else if (event === "bye") { this.bye = data; this.#emit("notice", { kind: "bye", data }); }
-    else if (["lag", "auth", "error", "token_refreshed"].includes(event)) this.#emit("notice", { kind: event, data });
-    if (id !== undefined && id !== null) {
-      this.awaited.get(id)?.({ event, data });
-      this.awaited.delete(id);
+    else if (event === "heartbeat") this.#emit("alive", { serverTime: Number.isFinite(data?.server_time) ? data.server_time : null });
+    else if (NOTICES.has(event)) {
+      if (event === "bye") this.bye = data;
+      this.#emit("notice", { kind: event, data });
     }
+    this.requests.answered(frame);
     // SSE: the server closes after `bye`, but a proxy may keep the response open
-    if (event === "bye" && !this.transport?.duplex) this.transport?.close(data?.code ?? 1006, data?.reason ?? "");
+    if (event === "bye" && !this.transport?.duplex) this.transport?.close(1006, "");
   }
 
   /** @param {any} data */
   #greeted(data) {
-    this.connected = data;
-    if (typeof data?.heartbeat_interval === "number") this.heartbeat = data.heartbeat_interval;
-    this.#watch();
+    if (this.connected) return;
+    this.connected = data ?? {};
+    this.watchdog.beats(data?.heartbeat_interval);
+    this.watchdog.heard();
     this.#enter({ phase: "live", retryAt: null, reason: null, code: null });
     this.#emit("connected", data);
     if (this.wanted && this.transport?.duplex) void this.subscribe();
@@ -325,46 +351,43 @@ export class LiveClient extends EventTarget {
 
   /** The server may serve another window than asked (clamped, or too many in use), and says which. @param {any} data */
   #subscribed(data) {
-    this.moving = false;
-    if (typeof data?.config?.hours === "number") this.hours = data.config.hours;
+    this.moving = Math.max(0, this.moving - 1);
+    const hours = data?.config?.hours;
+    if (!this.moving && Number.isFinite(hours)) this.hours = hours;
     this.#emit("subscribed", data);
   }
 
-  /** @param {Snapshot} snapshot @param {number} bytes */
-  #full(snapshot, bytes) {
-    this.#emit("alive", { serverTime: null });
-    if (this.moving && snapshot.hours !== this.hours) return;
-    if (snapshot.hours === this.hours) this.snapshot = snapshot;
-    this.#emit("snapshot", { snapshot, event: "metrics_update", bytes });
+  /** @param {any} data @param {number} bytes */
+  #full(data, bytes) {
+    if (this.moving && data?.hours !== this.hours) return;
+    this.#state("metrics_update", bytes, () => this.mirror.full(data, this.hours));
   }
 
   /** @param {any} data @param {number} bytes */
   #patch(data, bytes) {
-    this.#emit("alive", { serverTime: null });
+    if (this.moving) return; // the answer under way stands on the position we named
+    this.#state("metrics_patch", bytes, () => this.mirror.patch(data));
+  }
+
+  /** What does not fit is answered by asking for the whole; a whole that makes no sense ends the stream. @param {string} event @param {number} bytes @param {() => Snapshot} made */
+  #state(event, bytes, made) {
+    let snapshot;
     try {
-      if (!this.snapshot || this.snapshot.position !== data.from) throw new PatchError("not our base");
-      const { timestamp, position } = data;
-      this.snapshot = { ...applyPatch(this.snapshot, data.patch), timestamp, position };
-      this.#emit("snapshot", { snapshot: this.snapshot, event: "metrics_patch", bytes });
+      snapshot = made();
     } catch (error) {
-      if (!(error instanceof PatchError)) throw error;
-      this.snapshot = null; // no position to resume from: the answer is a full state
-      void this.subscribe();
+      if (!(error instanceof MirrorError)) throw error;
+      if (event === "metrics_update") this.transport?.close(1007, "The server sent a state that makes no sense.");
+      else {
+        this.mirror.clear();
+        void this.subscribe();
+      }
+      return;
     }
+    this.#emit("alive", { serverTime: null });
+    this.#emit("snapshot", { snapshot, event, bytes });
   }
 
   // -- small things ------------------------------------------------------------------------------
-
-  /** Resume only what this window's state can stand for. */
-  #position() {
-    return this.snapshot && this.snapshot.hours === this.hours ? this.snapshot.position : null;
-  }
-
-  /** A stream silent for 2.5 heartbeats is dead, whatever TCP says. */
-  #watch() {
-    const transport = this.transport;
-    this.#later("silence", SILENCE * this.heartbeat * 1000, () => transport?.close(1006, "The server fell silent."));
-  }
 
   /** @param {string} name @param {number} ms @param {() => void} action */
   #later(name, ms, action) {

@@ -4,6 +4,8 @@
 
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
+const SERVER_MIN_MS = 250; // a server that says 0 to every attempt would be asked without a pause
+const SERVER_MAX_MS = 300_000;
 
 /** Close codes in words for a person, without the ones that say nothing. @type {Record<number, string>} */
 const WORDS = {
@@ -48,4 +50,10 @@ export function sentence(code, given) {
 export function backoffMs(attempt, random = Math.random) {
   const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(attempt, 10));
   return BACKOFF_MIN_MS + random() * (ceiling - BACKOFF_MIN_MS);
+}
+
+/** How long the server asks to stay away, within reason. @param {unknown} ms @returns {number|null} null: it did not say */
+export function askedMs(ms) {
+  if (typeof ms !== "number" || !Number.isFinite(ms)) return null;
+  return Math.min(SERVER_MAX_MS, Math.max(SERVER_MIN_MS, ms));
 }

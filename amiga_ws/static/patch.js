@@ -16,6 +16,7 @@ export class PatchError extends Error {}
 export function applyPatch(document, operations) {
   let result = document;
   for (const operation of operations) {
+    if (typeof operation?.path !== "string") throw new PatchError("an operation without a path");
     const path = pointer(operation.path);
     if (path.length === 0) {
       if (operation.op === "remove") throw new PatchError("cannot remove the whole document");

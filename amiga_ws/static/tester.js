@@ -103,7 +103,7 @@ byId("subscribe").addEventListener("click", () => {
   client.hours = hours();
   client.interval = Number(input("interval").value);
   client.delta = input("delta").checked;
-  client.snapshot = null; // by hand: the full answer, not a resumed one
+  client.forget(); // by hand: the full answer, not a resumed one
   void timed(client.subscribe());
 });
 byId("unsubscribe").addEventListener("click", () => { if (client) void timed(client.unsubscribe()); });

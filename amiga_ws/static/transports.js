@@ -3,54 +3,74 @@
  * of messages, one `close`. It decides nothing; when to come back and by which way is `client.js`.
  *
  * @typedef {import('./types.js').TransportHandlers} TransportHandlers
- * @typedef {{hours: number, interval: number, delta: boolean, resume: string|null, token: string|null}} StreamQuery
+ * @typedef {object} StreamQuery
+ * @property {string} base         origin of the server
+ * @property {string|null} token   null: the session cookie
+ * @property {typeof WebSocket|undefined} Socket
+ * @property {number} hours
+ * @property {number} interval     s
+ * @property {boolean} delta
+ * @property {string|null} resume  a position
  */
 
-const OPEN_TIMEOUT_MS = 10_000;
+import { EventStreamParser, byteLength } from "./eventstream.js";
+
+const OPEN_TIMEOUT_MS = 10_000; // a server that takes the connection and says nothing would hold the page for minutes
 const POLL_MS = 10_000;
+const LINE_MAX = 16 * 2 ** 20; // characters without a line's end: no server of ours
+const OPEN = 1; // WebSocket.OPEN, in every implementation
+
+/** @param {string} path @param {string} base */
+export function address(path, base) {
+  return new URL(path, base || location.href);
+}
 
 export class WebSocketTransport {
   kind = /** @type {const} */ ("ws");
   /** The page can send frames on it. */
   duplex = true;
 
-  /**
-   * @param {string} base origin of the server, "" for the page's own
-   * @param {string|null} token for pages of another origin; null: the session cookie
-   * @param {TransportHandlers} handlers
-   */
-  constructor(base, token, handlers) {
-    const url = new URL("/ws", base || location.href);
+  /** @param {StreamQuery} query @param {TransportHandlers} handlers */
+  constructor({ base, token, Socket = WebSocket }, handlers) {
+    const url = address("/ws", base);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    let opened = false;
-    let ended = false;
-    const socket = token ? new WebSocket(url, ["amiga.v1", `amiga.bearer.${token}`]) : new WebSocket(url);
-    this.socket = socket;
-    const end = (/** @type {number} */ code, /** @type {string} */ reason) => {
-      if (ended) return;
-      ended = true;
-      clearTimeout(timer);
-      handlers.close({ opened, code, reason, status: null, retryMs: null });
-    };
-    this.end = end;
-    // a server that accepts TCP and then says nothing would hold the page for minutes
-    const timer = setTimeout(() => this.close(1006, "no answer in 10 s"), OPEN_TIMEOUT_MS);
-    socket.addEventListener("open", () => {
-      opened = true;
-      clearTimeout(timer);
-      handlers.open();
-    });
-    socket.addEventListener("message", (event) => {
-      if (ended || typeof event.data !== "string") return;
-      const frame = parsed(event.data);
-      if (frame) handlers.message(frame, byteLength(event.data));
-    });
-    socket.addEventListener("close", (event) => end(event.code, event.reason));
+    this.handlers = handlers;
+    this.opened = false;
+    this.ended = false;
+    this.socket = token ? new Socket(url, ["amiga.v1", `amiga.bearer.${token}`]) : new Socket(url);
+    this.timer = setTimeout(() => this.close(1006, "no answer in 10 s"), OPEN_TIMEOUT_MS);
+    this.socket.addEventListener("message", (event) => this.#message(event.data));
+    this.socket.addEventListener("close", (event) => this.#end(event.code, event.reason));
+    this.socket.addEventListener("error", () => {}); // `close` follows; `ws` for Node would throw
+  }
+
+  /** The server speaks first. A proxy that takes the upgrade and hands nothing on has not opened anything. @param {unknown} text */
+  #message(text) {
+    if (this.ended) return;
+    const frame = typeof text === "string" ? parsed(text) : null;
+    if (!frame) {
+      this.close(1007, "The server sent what is no frame.");
+      return;
+    }
+    if (!this.opened) {
+      this.opened = true;
+      clearTimeout(this.timer);
+      this.handlers.open();
+    }
+    this.handlers.message(frame, byteLength(/** @type {string} */ (text)));
+  }
+
+  /** @param {number} code @param {string} reason */
+  #end(code, reason) {
+    if (this.ended) return;
+    this.ended = true;
+    clearTimeout(this.timer);
+    this.handlers.close({ opened: this.opened, code, reason, status: null, retryMs: null });
   }
 
   /** @param {object} frame @returns {number} bytes sent, 0 if it could not */
   send(frame) {
-    if (this.socket.readyState !== WebSocket.OPEN) return 0;
+    if (this.socket.readyState !== OPEN) return 0;
     const text = JSON.stringify(frame);
     this.socket.send(text);
     return byteLength(text);
@@ -58,8 +78,8 @@ export class WebSocketTransport {
 
   /** A closing handshake can hang on a dead network: tell the owner at once, let the browser finish alone. */
   close(code = 1000, reason = "") {
-    this.socket.close(code === 1006 ? undefined : code);
-    this.end(code, reason);
+    this.socket.close(code === 1000 ? code : undefined); // the browser allows a page no other of these codes
+    this.#end(code, reason);
   }
 }
 
@@ -70,23 +90,23 @@ export class SseTransport {
   /**
    * `fetch` rather than EventSource: it shows the status of a refusal, sends Last-Event-ID on the first request,
    * and leaves the backoff to us.
-   * @param {string} base @param {StreamQuery} query @param {TransportHandlers} handlers
+   * @param {StreamQuery} query @param {TransportHandlers} handlers
    */
-  constructor(base, query, handlers) {
+  constructor(query, handlers) {
     this.abort = new AbortController();
     this.handlers = handlers;
     this.opened = false;
     this.ended = false;
     /** @type {number|null} */
     this.retryMs = null;
-    void this.#read(base, query);
+    this.timer = setTimeout(() => this.close(1006, "no answer in 10 s"), OPEN_TIMEOUT_MS);
+    void this.#read(query);
   }
 
-  /** @param {string} base @param {StreamQuery} query */
-  async #read(base, query) {
-    const timer = setTimeout(() => this.close(1006, "no answer in 10 s"), OPEN_TIMEOUT_MS);
+  /** @param {StreamQuery} query */
+  async #read(query) {
     try {
-      const url = new URL("/api/stream/metrics", base || location.href);
+      const url = address("/api/stream/metrics", query.base);
       url.searchParams.set("hours", String(query.hours));
       url.searchParams.set("interval", String(query.interval));
       if (query.delta) url.searchParams.set("delta", "1");
@@ -98,9 +118,6 @@ export class SseTransport {
         this.#end(1006, await refusal(response), response.status, retryAfterMs(response));
         return;
       }
-      clearTimeout(timer);
-      this.opened = true;
-      this.handlers.open();
       const lines = new EventStreamParser((event, data, bytes) => this.#frame(event, data, bytes));
       lines.onretry = (ms) => { this.retryMs = ms; };
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -108,30 +125,37 @@ export class SseTransport {
         const { done, value } = await reader.read();
         if (done || this.ended) break;
         lines.feed(value);
+        if (lines.pending > LINE_MAX) throw new Error("The server sent a line without an end.");
       }
       this.#end(1006, "the stream ended", null, this.retryMs);
     } catch (error) {
       this.#end(1006, error instanceof Error ? error.message : String(error), null, this.retryMs);
-    } finally {
-      clearTimeout(timer);
     }
   }
 
-  /** @param {string} event @param {string} text @param {number} bytes */
+  /** A proxy that keeps the response for itself has not opened anything. @param {string} event @param {string} text @param {number} bytes */
   #frame(event, text, bytes) {
     if (this.ended) return;
-    try {
-      this.handlers.message({ event: event || "metrics_update", data: JSON.parse(text) }, bytes);
-    } catch {
-      this.close(1007, "a frame that is not JSON");
+    const data = json(text);
+    if (data === undefined) {
+      this.close(1007, "The server sent what is no frame.");
+      return;
     }
+    if (!this.opened) {
+      this.opened = true;
+      clearTimeout(this.timer);
+      this.handlers.open();
+    }
+    this.handlers.message({ event: event || "metrics_update", data }, bytes);
   }
 
   /** @param {number} code @param {string} reason @param {number|null} status @param {number|null} retryMs */
   #end(code, reason, status, retryMs) {
     if (this.ended) return;
     this.ended = true;
+    clearTimeout(this.timer);
     this.handlers.close({ opened: this.opened, code, reason, status, retryMs });
+    this.abort.abort();
   }
 
   send() {
@@ -140,50 +164,6 @@ export class SseTransport {
 
   close(code = 1000, reason = "") {
     this.#end(code, reason, null, this.retryMs);
-    this.abort.abort();
-  }
-}
-
-/** Text chunks to events (the WHATWG event stream format, without `id`: frames carry their position themselves). */
-export class EventStreamParser {
-  /** @param {(event: string, data: string, bytes: number) => void} onevent */
-  constructor(onevent) {
-    this.onevent = onevent;
-    /** @type {(ms: number) => void} */
-    this.onretry = () => {};
-    this.rest = "";
-    this.event = "";
-    /** @type {string[]} */
-    this.data = [];
-    this.bytes = 0;
-  }
-
-  /** @param {string} chunk */
-  feed(chunk) {
-    this.rest += chunk;
-    // a CR at the very end may be the first half of CRLF: wait for the next chunk
-    const lines = this.rest.split(/\r\n|\n|\r(?!$)/);
-    this.rest = lines.pop() ?? "";
-    for (const line of lines) this.#line(line);
-  }
-
-  /** @param {string} line */
-  #line(line) {
-    this.bytes += byteLength(line) + 1;
-    if (line === "") {
-      if (this.data.length) this.onevent(this.event, this.data.join("\n"), this.bytes);
-      this.event = "";
-      this.data = [];
-      this.bytes = 0;
-      return;
-    }
-    const colon = line.indexOf(":");
-    if (colon === 0) return;
-    const field = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
-    if (field === "event") this.event = value;
-    else if (field === "data") this.data.push(value);
-    else if (field === "retry" && /^\d+$/.test(value)) this.onretry(Number(value));
   }
 }
 
@@ -191,8 +171,8 @@ export class PollTransport {
   kind = /** @type {const} */ ("poll");
   duplex = false;
 
-  /** @param {string} base @param {StreamQuery} query @param {TransportHandlers} handlers */
-  constructor(base, query, handlers) {
+  /** @param {StreamQuery} query @param {TransportHandlers} handlers */
+  constructor(query, handlers) {
     this.handlers = handlers;
     this.opened = false;
     this.ended = false;
@@ -200,7 +180,8 @@ export class PollTransport {
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     this.timer = undefined;
     this.token = query.token;
-    const url = new URL("/api/metrics/overview", base || location.href);
+    this.everyMs = Math.max(POLL_MS, query.interval * 1000);
+    const url = address("/api/metrics/overview", query.base);
     url.searchParams.set("hours", String(query.hours));
     void this.#ask(url);
   }
@@ -217,13 +198,14 @@ export class PollTransport {
         return;
       }
       const text = await response.text();
+      const data = json(text);
       if (this.ended) return;
       if (!this.opened) {
         this.opened = true;
         this.handlers.open();
       }
-      this.handlers.message({ event: "metrics_update", data: JSON.parse(text) }, byteLength(text));
-      this.timer = setTimeout(() => void this.#ask(url), POLL_MS);
+      this.handlers.message({ event: "metrics_update", data }, byteLength(text));
+      this.timer = setTimeout(() => void this.#ask(url), this.everyMs);
     } catch (error) {
       this.#end(1006, error instanceof Error ? error.message : String(error), null, null);
     }
@@ -249,24 +231,22 @@ export class PollTransport {
 
 /** @param {string} text */
 function parsed(text) {
+  const frame = json(text);
+  return frame !== null && typeof frame === "object" && typeof frame.event === "string" ? frame : null;
+}
+
+/** @param {string} text @returns {any} undefined: it is none */
+function json(text) {
   try {
-    const frame = JSON.parse(text);
-    return frame !== null && typeof frame === "object" && typeof frame.event === "string" ? frame : null;
+    return JSON.parse(text);
   } catch {
-    return null;
+    return undefined; // or nested deeper than the stack
   }
 }
 
 /** @param {string|null} token @returns {Record<string, string>} */
 export function bearer(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
-}
-
-const encoder = new TextEncoder();
-
-/** @param {string} text */
-export function byteLength(text) {
-  return encoder.encode(text).length;
 }
 
 /** The sentence in a refusal's body, else its status. @param {Response} response */

@@ -38,6 +38,8 @@
  *   active: Session[], recent: Session[]}, activity: Activity[], errors: ErrorClass[], attention: Attention[],
  *   sources: Record<string, Source>}} Snapshot
  *
+ * @typedef {{event: string, data: any, ms: number}} Answer   to a request, and how long it took
+ *
  * @typedef {'idle'|'connecting'|'live'|'waiting'|'signedout'|'stopped'} Phase
  *
  * @typedef {object} ClientState
