@@ -61,7 +61,7 @@ class Peer:
                 return line
 
     def say(self, event="", data=None):
-        self.process.stdin.write(json.dumps({"event": event, "data": data or {}}) + "\n")
+        self.process.stdin.write(json.dumps({"event": event, "data": {} if data is None else data}) + "\n")
         self.process.stdin.flush()
 
     def __enter__(self):

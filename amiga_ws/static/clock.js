@@ -7,24 +7,29 @@
 import { age, duration, stamp, UNKNOWN } from "./format.js";
 import { setText } from "./dom.js";
 
-let offset = 0; // server minus this device, seconds
+let offset = Date.now() / 1000 - elapsed(); // the server's clock minus ours, seconds
 let synced = false;
+
+/** A clock that nobody sets: the device's own may jump while the page is open. @returns {number} seconds */
+function elapsed() {
+  return performance.now() / 1000;
+}
 
 /** A clock reading of the server that has just arrived. @param {number} serverTime epoch seconds */
 export function sync(serverTime) {
-  offset = serverTime - Date.now() / 1000;
+  offset = serverTime - elapsed();
   synced = true;
 }
 
 /** A time that is not in the future of the server: the weaker evidence until a heartbeat comes. @param {number} epoch */
 export function notBefore(epoch) {
-  if (!synced || epoch > now()) offset = epoch - Date.now() / 1000;
+  if (!synced || epoch > now()) offset = epoch - elapsed();
   synced = true;
 }
 
 /** @returns {number} epoch seconds on the server's clock */
 export function now() {
-  return Date.now() / 1000 + offset;
+  return elapsed() + offset;
 }
 
 /**

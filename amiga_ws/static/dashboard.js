@@ -29,6 +29,7 @@
 import { Charts } from "./charts.js";
 import { Header } from "./header.js";
 import { LiveClient } from "./client.js";
+import { keepPace } from "./pace.js";
 import { TaskTable } from "./tasks.js";
 import { Activity } from "./activity.js";
 import { Drawer } from "./drawer.js";
@@ -51,6 +52,7 @@ const asked = Number(address.parameter("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
 const header = new Header(() => client.state, () => client.start());
+keepPace(client);
 const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
 const activity = new Activity(reveal);
@@ -136,6 +138,7 @@ function find(words) {
 
 /** @param {number} hours */
 function chooseWindow(hours) {
+  if (freeze.on) freeze.toggle(); // other values are wanted
   void client.setHours(hours);
   charts.setHours(hours);
   showWindow(hours);
@@ -254,13 +257,16 @@ setInterval(() => {
   }
 }, 1_000);
 
-/** A device that wakes up or finds its network again should not sit out a countdown. */
-function wake() {
-  if (client.state.phase === "waiting" && document.visibilityState === "visible") client.start();
-}
-window.addEventListener("online", wake);
 window.addEventListener("offline", () => header.render());
-document.addEventListener("visibilitychange", wake);
+// signed in again in another tab: nothing to paste here
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible" && client.state.phase === "signedout") void comeBack();
+});
+
+async function comeBack() {
+  const session = await whoAmI().catch(() => null);
+  if (session && client.state.phase === "signedout") client.start();
+}
 
 offers.choose = chooseWindow;
 for (const element of document.querySelectorAll("[data-zone]")) setText(element, format.zone());

@@ -1,0 +1,165 @@
+"""The dashboard keeps up: patches, a tab that is hidden, values held still, a server that goes and comes back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+LOST = r"ERR_CONNECTION_REFUSED|WebSocket connection|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
+
+# What a browser does when its tab is hidden, by hand: headless Chromium hides none.
+HIDE = """(state) => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+class Wire:
+    """The frames of the page's WebSockets, as they pass."""
+
+    def __init__(self, page):
+        self.page, self.sent, self.received = page, [], []
+        page.on("websocket", self._opened)
+
+    def _opened(self, socket):
+        socket.on("framesent", lambda text: self.sent.append(json.loads(text)))
+        socket.on("framereceived", lambda text: self.received.append(json.loads(text)))
+
+    def until(self, frames, event, count=1, within_s=10):
+        """The newest such frame, when there are `count`."""
+        for _ in range(within_s * 20):
+            found = [frame for frame in frames if frame["event"] == event]
+            if len(found) >= count:
+                return found[-1]
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"no {event} in {[frame['event'] for frame in frames]}")
+
+
+@pytest.fixture
+def wire(viewer):
+    return Wire(viewer.page)
+
+
+def test_news_come_as_patches(viewer, wire, site):
+    viewer.arrive()
+    assert wire.until(wire.sent, "subscribe")["data"]["delta"] is True
+    wire.until(wire.received, "metrics_update")
+    site.sim.queue_task("Comes as a patch")
+    expect(viewer["#tasks tbody"]).to_contain_text("Comes as a patch")
+    assert [frame["event"] for frame in wire.received].count("metrics_update") == 1
+
+
+def test_values_held_still_count_how_far_behind_they_are(viewer, wire, site):
+    viewer.arrive()
+    freeze, rows = viewer["#freeze"], viewer["#tasks tbody"]
+    viewer.page.keyboard.press("Space")
+    expect(freeze).to_contain_text("LIVE +")
+    site.sim.queue_task("Not to be seen yet")
+    patches = len(wire.received)
+    expect(freeze).to_contain_text("LIVE +3", timeout=6000)
+    assert len(wire.received) > patches  # the stream goes on
+    expect(viewer["#connection"]).to_have_attribute("data-state", "live")
+    expect(rows).not_to_contain_text("Not to be seen yet")
+    freeze.click()
+    expect(rows).to_contain_text("Not to be seen yet")
+    expect(freeze).not_to_contain_text("LIVE")
+
+    freeze.click()
+    expect(freeze).to_contain_text("LIVE +")
+    viewer["#window button[data-hours='6']"].click()  # another window is wanted now
+    expect(freeze).not_to_contain_text("LIVE")
+
+
+def test_hidden_tab_asks_for_less_and_is_up_to_date_when_it_is_shown(viewer, wire):
+    viewer.arrive()
+    viewer.page.evaluate(HIDE, "hidden")
+    assert wire.until(wire.sent, "set_interval", within_s=15)["data"] == {"interval": 15}
+    viewer.page.evaluate(HIDE, "visible")
+    assert wire.until(wire.sent, "set_interval", 2)["data"] == {"interval": 2}
+    updates = [frame["event"] for frame in wire.received].count("metrics_update")
+    wire.until(wire.received, "metrics_update", max(2, updates))
+    viewer.page.evaluate(HIDE, "hidden")  # a glance
+    viewer.page.evaluate(HIDE, "visible")
+    viewer.page.wait_for_timeout(300)
+    assert [frame["event"] for frame in wire.sent].count("set_interval") == 2
+
+
+def test_slow_client_is_told(viewer):
+    """The server's own `lag` is tested where its clock can be moved; here it is put into the stream."""
+
+    def pass_on(socket):
+        server = socket.connect_to_server()
+        server.on_message(socket.send)
+        socket.send(json.dumps({"event": "connected", "data": {"heartbeat_interval": 15}}))
+        socket.send(json.dumps({"event": "lag", "data": {"behind_ms": 1900, "coalesced": 37}}))
+
+    viewer.page.route_web_socket("**/ws", pass_on)
+    viewer.arrive()
+    expect(viewer["#toast"]).to_have_text(
+        "Values were 1.9 s behind, 37 merged: this device or its network is slow."
+    )
+
+
+def test_restart_of_the_server_leaves_no_blank(look, own_site):
+    site = own_site()
+    viewer = look(site)
+    viewer.forgive(LOST)
+    viewer.arrive("/?status=failed")
+    viewer.page.evaluate(
+        """() => {
+          window.blanks = [];
+          const rows = document.querySelector("#tasks tbody");
+          const total = document.querySelector('[data-field="overview.tasks.total"]');
+          new MutationObserver(() => {
+            if (!rows.childElementCount || total.textContent === "\u2013") window.blanks.push(performance.now());
+          }).observe(document.querySelector("main"), { childList: true, subtree: true, characterData: true });
+        }"""
+    )
+    site.restart()
+    expect(viewer["#connection"]).not_to_have_attribute("data-state", "live")
+    viewer.live(within_s=25)
+    site.sim.fail_task(site.sim.start_task(description="Fails after the restart"))
+    expect(viewer["#tasks tbody"]).to_contain_text("Fails after the restart")
+    assert viewer.page.evaluate("window.blanks") == []
+
+
+@pytest.mark.parametrize("gone", ["ws", "ws and sse"])
+def test_page_lives_where_a_proxy_takes_no_upgrades(viewer, gone):
+    viewer.forgive(r"WebSocket connection|status of 502")
+    viewer.page.route_web_socket("**/ws", lambda socket: socket.close(code=1011))
+    if gone != "ws":
+        viewer.page.route("**/api/stream/**", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    viewer.arrive()
+    expect(viewer["#connection"]).to_have_attribute("data-transport", "sse" if gone == "ws" else "poll")
+    expect(viewer["#connection"]).to_contain_text("SSE" if gone == "ws" else "polling")
+
+
+def test_clock_that_is_set_while_the_page_is_open_changes_no_age(viewer):
+    viewer.arrive()
+    age = viewer['#tasks tbody tr:has-text("Translate the manual") [data-since]'].first
+    expect(age).to_be_visible()
+    before = age.text_content()
+    viewer.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 7_200_000; }")
+    viewer.page.wait_for_timeout(2500)
+    assert "h" not in age.text_content(), (before, age.text_content())
+
+
+def test_signed_in_in_another_tab_is_signed_in_here(look, site):
+    viewer = look(site)
+    viewer.forgive(r"status of 401|WebSocket connection")
+    viewer.open("/login?next=/%3Fhours%3D6")
+    viewer["#token"].fill(site.token("brief", "--ttl", "2s"))
+    viewer["#signin"].click()
+    viewer.live()
+    viewer.page.evaluate("window.sameDocument = true")
+    viewer.page.context.clear_cookies()
+    # 2 s, then the 25 s in which a renewal would be taken
+    expect(viewer["#signin-panel"]).to_be_visible(timeout=40_000)
+    viewer.gets_session("brief")
+    viewer.page.evaluate(HIDE, "hidden")
+    viewer.page.evaluate(HIDE, "visible")
+    viewer.live()
+    assert viewer.page.evaluate("window.sameDocument") is True
+    expect(viewer['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
