@@ -25,6 +25,14 @@ needs_node = pytest.mark.skipif(
 )
 
 
+def comes_true(condition):
+    """Wait until something in a server on another thread has come true."""
+    deadline = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
 class Peer:
     """A node process; each line it writes is one thing that has happened to it."""
 

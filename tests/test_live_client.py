@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import time
 
 import pytest
-from nodejs import Peer, needs_node
+from nodejs import Peer, comes_true, needs_node
 from odd import GREETING, SUBSCRIBED, Odd, patch, snapshot, update
-from servers import eventually
 
 pytestmark = needs_node
 
@@ -205,7 +203,7 @@ def test_proxy_that_drops_upgrades_gets_an_event_stream_until_it_takes_them():
         assert peer.until("phase", "live")["transport"] == "sse"
         assert odd.attempts == ["ws", "ws", "sse"]
         peer.until("snapshot")
-        asyncio.run(eventually(lambda: odd.attempts.count("ws") > 2))
+        comes_true(lambda: odd.attempts.count("ws") > 2)
         assert "waiting" not in phases(peer)[-1:]
         odd.upgrades = True
         while peer.until("phase", "live")["transport"] != "ws":
@@ -227,7 +225,7 @@ def test_device_that_slept_asks_before_it_gives_the_stream_up():
         peer.process.send_signal(signal.SIGSTOP)
         time.sleep(5)  # more than 2.5 heartbeats and 2 s: this is no clock of ours to move
         peer.process.send_signal(signal.SIGCONT)
-        asyncio.run(eventually(lambda: "request_refresh" in [each["event"] for each in odd.heard]))
+        comes_true(lambda: "request_refresh" in [each["event"] for each in odd.heard])
         peer.until("frame", "heartbeat")
         assert "waiting" not in phases(peer)
         assert odd.attempts == ["ws"]

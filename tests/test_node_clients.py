@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import http.client
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
-from nodejs import Peer, needs_node
+from nodejs import Peer, comes_true, needs_node
 from processes import CHECKOUT, Running, clean_environment, completed
-from servers import eventually
 
 pytestmark = needs_node
 
@@ -24,6 +23,15 @@ def ws_as(server, **options):
 
 def sse(url, token, query="?interval=1"):
     return Peer("sse.mjs", f"{url}/api/stream/metrics{query}", token)
+
+
+def asked(server):
+    """The newest state as REST has it."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    with closing(connection):
+        headers = {"Authorization": f"Bearer {server.token()}"}
+        connection.request("GET", "/api/metrics/overview", headers=headers)
+        return json.load(connection.getresponse())
 
 
 def comparable(snapshot):
@@ -85,8 +93,7 @@ def test_patches_applied_by_another_library_make_what_rest_answers(threaded):
                 patched["overview"]["system"]["cpu_percent"] != server.host.cpu_percent
             ):
                 patched = peer.until("event", "metrics_patch")["document"]
-            reply = asyncio.run(server.ask_as(server.token(), "/api/metrics/overview"))
-            assert comparable(patched) == comparable(reply.json)
+            assert comparable(patched) == comparable(asked(server))
 
 
 def test_ws_answers_pings_and_stays(threaded):
@@ -95,7 +102,7 @@ def test_ws_answers_pings_and_stays(threaded):
         (client,) = server.hub.clients.values()
         server.ahead_s += 26
         peer.until("ping")
-        asyncio.run(eventually(lambda: not client.pinged))
+        comes_true(lambda: not client.pinged)
         server.ahead_s += 12
         peer.say("subscribe")
         peer.until("event", "subscribed")

@@ -270,7 +270,7 @@ export class LiveClient extends EventTarget {
       if (why.status === 401) this.#halt("signedout", code === 4003 ? words : why.reason, code);
       else if (why.status === 403 || why.status === 421) this.#halt("stopped", why.reason, code);
       else {
-        if (why.status === 200 && !end.opened) this.ladder.failed();
+        if (why.status === 200 && !end.opened && this.ladder.failed()) this.state = { ...this.state, attempt: 0 };
         this.#wait(askedMs(why.retryMs) ?? serverMs, why.reason || words, code);
       }
     }

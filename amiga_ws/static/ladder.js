@@ -29,12 +29,14 @@ export class Ladder {
     this.failures = 0;
   }
 
+  /** @returns {boolean} whether there is another way, not tried yet */
   failed() {
     this.failures += 1;
-    if (this.failures < PATIENCE) return;
+    if (this.failures < PATIENCE) return false;
     this.failures = 0;
     // from the last rung back to the first: whatever the trouble is, it is not one transport's
     this.rung = (this.rung + 1) % this.kinds.length;
+    return this.rung > 0;
   }
 
   top() {
