@@ -27,6 +27,7 @@
  * In the URL: see address.js.
  */
 import { Charts } from "./charts.js";
+import { drawHostCharts } from "./charts-board.js";
 import { Header } from "./header.js";
 import { LiveClient } from "./client.js";
 import { keepPace } from "./pace.js";
@@ -61,6 +62,7 @@ const drawer = new Drawer({
   opened: (id) => tasks.mark(id),
   home: () => (tasks.current === null ? null : tasks.button(tasks.current)) ?? tasks.search,
   search: (words) => find(words),
+  host: drawHostCharts,
 });
 const freeze = new Freeze(() => { if (header.snapshot) paint(header.snapshot); });
 const charts = new Charts(client.hours, { reveal, shown: renderSparks });

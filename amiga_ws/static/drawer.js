@@ -6,7 +6,8 @@ import { byId, h, icon, reconcile, setAttr, setIcon, setText, show } from "./dom
 import * as address from "./address.js";
 import * as format from "./format.js";
 import { since } from "./clock.js";
-import { durationOf, statusIcon, writeDuration } from "./taskrow.js";
+import { HostCharts } from "./drawer-host.js";
+import { statusIcon, writeDuration } from "./taskrow.js";
 import { Waterfall } from "./waterfall.js";
 
 /** @typedef {import('./types.js').Snapshot} Snapshot */
@@ -24,7 +25,7 @@ const RETRY_MS = 10_000;
  * @property {(taskId: string|null) => void} opened    which task is shown now; null: none
  * @property {() => HTMLElement|null} home             where the focus goes when the drawer closes
  * @property {(words: string) => void} search          find tasks by these words
- * @property {(host: HTMLElement, from: number, to: number|null) => void} [host]  draw the host's charts of that time
+ * @property {import('./drawer-host.js').Draw} host    draws the host's charts of a time
  */
 
 export class Drawer {
@@ -43,6 +44,7 @@ export class Drawer {
     this.readAt = -Infinity; // performance.now() of that
     this.failedOnly = false;
     this.timer = 0;
+    this.host = new HostCharts(around.host);
 
     byId("drawer-close").addEventListener("click", () => this.close());
     this.dialog.addEventListener("cancel", (event) => { event.preventDefault(); this.close(); });
@@ -102,6 +104,7 @@ export class Drawer {
     this.what = null;
     this.detail = null;
     clearTimeout(this.timer);
+    this.host.show(null);
     const home = this.around.home();
     this.dialog.close();
     this.around.opened(null);
@@ -222,7 +225,7 @@ export class Drawer {
     this.#facts(task, session, currency);
     this.#error(task);
     this.#calls();
-    this.#rest(task);
+    this.#rest();
   }
 
   /** @param {Task|null} task @param {Session|null} session @param {string|undefined} currency */
@@ -292,8 +295,7 @@ export class Drawer {
     this.waterfall.show(shown, this.#task?.ended_at ?? null);
   }
 
-  /** @param {Task|null} task */
-  #rest(task) {
+  #rest() {
     const detail = /** @type {TaskDetail|null} */ (this.what?.kind === "task" ? this.detail : null);
     show(byId("drawer-log"), Boolean(detail?.log.length));
     reconcile(byId("drawer-log-list"), [...(detail?.log ?? [])].reverse(), (entry, index) => `${entry.timestamp} ${(detail?.log.length ?? 0) - index}`,
@@ -310,9 +312,6 @@ export class Drawer {
     reconcile(byId("drawer-sessions-list"), detail?.sessions ?? [], String,
       (id) => h("li", {}, h("button", { type: "button", class: "link id", on: { click: () => this.open({ kind: "session", id }) } }, id)),
       () => {});
-    const host = byId("drawer-host");
-    const from = this.what?.kind === "task" ? (task?.created_at ?? null) : null;
-    show(host, from !== null && this.around.host !== undefined);
-    if (from !== null && task && this.around.host) this.around.host(byId("drawer-host-charts"), from, durationOf(task) === null ? null : task.ended_at);
+    this.host.show(detail?.task ?? null);
   }
 }

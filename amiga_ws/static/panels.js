@@ -208,10 +208,12 @@ export function markSections(snapshot) {
     show(note, Boolean(worst) && !told);
     if (!worst || told) continue;
     const { name, source } = worst;
-    const when = source.as_of === null ? "" : ` Last good values: ${format.age(now() - source.as_of)} old.`;
-    setText(note, source.state === "missing" ? `${sourceName(name)}: not found.${when}`
-      : `${sourceName(name)}: ${source.error ?? source.state}.${when}`.replace("..", "."));
+    const when = source.as_of === null ? "" : `${format.age(now() - source.as_of)} old`;
+    // the cause stands once, above; here the age is what matters
+    setText(note, name === "amiga" ? (when || "never read") : source.state === "missing" ? `${sourceName(name)}: not found`
+      : `${sourceName(name)}: ${source.error ?? source.state}${when && `, ${when}`}`);
   }
+  broken(snapshot.sources.amiga);
   const amiga = snapshot.sources.amiga;
   const absent = amiga?.state === "missing";
   show(byId("no-amiga"), absent);
@@ -220,4 +222,16 @@ export function markSections(snapshot) {
     setText(byId("no-amiga-hint"), amiga.hint ?? "");
     show(byId("no-amiga-hint"), Boolean(amiga.hint));
   }
+}
+
+/** What is wrong with the database, and what to do: told once. @param {Source|undefined} source */
+function broken(source) {
+  const bad = source?.state === "error" || source?.state === "stale";
+  show(byId("broken"), bad);
+  if (!bad || !source) return;
+  const cause = source.error ?? source.state;
+  setText(byId("broken-cause"), cause.endsWith(".") ? cause : `${cause}.`);
+  setText(byId("broken-path"), source.path ?? "");
+  show(byId("broken-path"), Boolean(source.path));
+  setText(byId("broken-hint"), source.hint ? `${source.hint[0].toUpperCase()}${source.hint.slice(1)}.` : "");
 }

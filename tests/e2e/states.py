@@ -235,6 +235,7 @@ def unknown_is_told(viewer):
 
 def old_values_stay(viewer):
     expect(viewer["#tile-tasks .source-note"]).to_be_visible(timeout=20_000)
+    expect(viewer["#broken"]).to_contain_text("not a database")
     expect(viewer.number("overview.tasks.total")).to_have_attribute("data-value", "5")
 
 

@@ -141,6 +141,18 @@ def test_a_server_that_is_away_is_said_and_asked_again(own_site, look):
     expect(viewer["#waterfall li"]).to_have_count(1)
 
 
+def test_it_shows_the_host_while_the_task_ran(viewer):
+    viewer.arrive()
+    for _ in range(2):  # the second time anew, the first ones ended
+        opened(viewer, "Upgrade the parser")
+        charts = viewer["#drawer-host-charts .chart"]
+        expect(charts.first).to_be_visible()
+        count = charts.count()
+        assert count >= 4
+        viewer.page.keyboard.press("Escape")
+        expect(charts).to_have_count(0)
+
+
 def test_hidden_parameters_are_said_to_be_hidden(own_site, look):
     viewer = look(own_site("amiga.hide_parameters=true")).arrive()
     opened(viewer, "Upgrade the parser")
