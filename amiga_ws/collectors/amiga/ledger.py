@@ -15,6 +15,7 @@ from amiga_ws.snapshot import Budget, ClaudeApi, Costs, ModelCost
 MAX_MODELS = 100
 KEEP_DAYS = 62  # this month, the last one, and the 30 days of the longest sum
 MAX_OWNERS = 20_000
+MAX_ANSWERS = 32
 UNKNOWN_MODEL = "unknown"
 FAMILIES = ("haiku", "sonnet", "opus")
 _CALLS, _UNPRICED, _COST, _INPUT, _OUTPUT, _WRITE, _READ, _WRITE_KNOWN, _READ_KNOWN = range(9)
@@ -56,9 +57,13 @@ class Ledger:
         self._families: list[str] = []  # of each of these
         self._model_ids: dict[str, int] = {}
         self._days: dict[dt.date, Spent] = {}
+        self._revision = 0  # grows with whatever is booked
+        self._answers: dict[int, tuple[Costs, ClaudeApi]] = {}  # by first minute
+        self._answered: tuple[int, dt.date] | None = None  # the revision and the day of these
 
     def book(self, answer: Answer, sign: int = 1) -> None:
         """Count one answer; with `sign` -1 take it back."""
+        self._revision += 1
         tokens = answer.tokens
         day = self._times.day(answer.when)
         cost = self._prices.cost(answer.model, day, tokens)
@@ -85,6 +90,16 @@ class Ledger:
 
     def window(self, minute: int, now: float) -> tuple[Costs, ClaudeApi]:
         """Everything since an epoch minute, and the calendar's sums as of `now`."""
+        today = self._times.day(now)
+        if self._answered != (self._revision, today) or len(self._answers) >= MAX_ANSWERS:
+            self._answers.clear()
+            self._answered = (self._revision, today)
+        known = self._answers.get(minute)
+        if known is None:
+            known = self._answers[minute] = self._window(minute, today)
+        return known
+
+    def _window(self, minute: int, today: dt.date) -> tuple[Costs, ClaudeApi]:
         by_model: dict[int, dict[int, int]] = {}
         for key, amount in self._buckets.since(minute).items():
             model, field = divmod(key, _FIELDS)
@@ -100,7 +115,6 @@ class Ledger:
             name: _money(_sum([_spent_of(f) for m, f in by_model.items() if name in names[m]]))
             for name in FAMILIES
         }
-        today = self._times.day(now)
         return (
             Costs(
                 total_cost=_money(_sum(everything)),

@@ -7,6 +7,7 @@ at work at each change, the others in turns (`tail.py`).
 from __future__ import annotations
 
 import bisect
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,9 +115,9 @@ class Tasks:
             fingerprint=fingerprint,
             status=shown,
             description=one_line(str(text or "")[:_TEXT_LIMIT]),
-            agent_type=one_line(agent, 60) or None,
-            phase=one_line(phase, 60) or None,
-            model=one_line(model, 60) or None,
+            agent_type=_word(agent),
+            phase=_word(phase),
+            model=_word(model),
             created_at=self._times.parse(created, since if known is None else known.created_at or since),
             updated_at=updated_at,
             ended_at=ended_at,
@@ -226,6 +227,11 @@ class Tasks:
         key = _KEYS.get(record.status)
         if key is not None and record.ended_at is not None:
             self._buckets.add(int(record.ended_at // MINUTE_S), key, amount)
+
+
+@functools.lru_cache(maxsize=1024)  # a few dozen names, in every row
+def _word(text: object) -> str | None:
+    return one_line(text, 60) or None
 
 
 def _class_of(status: str, error: object) -> str | None:
