@@ -11,6 +11,8 @@ from installation import CLI_SESSION, Installation
 from reading import DAY, NOW, Clock, collector_of, read
 
 from amiga_ws.collectors.amiga.groups import MAX_OPEN, Group
+from amiga_ws.collectors.host import HostCollector
+from amiga_ws.facts import Facts
 from amiga_ws.simulate import ManualClock, Simulator
 
 
@@ -212,6 +214,25 @@ def test_a_large_history_is_loaded_in_slices_and_says_so(tmp_path, caplog, monke
     found = tools(collector)
     assert (found.total_calls, found.by_type) == (301, {"Bash": 300, "Read": 1})
     assert "rows so far" in caplog.text
+
+
+async def test_the_host_is_shown_while_a_history_is_read(tmp_path, monkeypatch):
+    from amiga_ws.collectors.amiga import tail  # noqa: PLC0415 - to make its slices small
+
+    monkeypatch.setattr(tail, "SLICE_S", 0.0)
+    monkeypatch.setattr(tail, "CHUNK_ROWS", 50)
+    amiga = Installation(tmp_path / "amiga")
+    for place in range(60):
+        amiga.tool(CLI_SESSION, "Bash", NOW - 900 + place, 1)
+    facts = Facts("here", HostCollector(), collector_of(amiga.root, tmp_path / "private"))
+    try:
+        await facts.refresh(DAY, 20.0)
+        snapshot = facts.snapshot(24)
+    finally:
+        facts.stop()
+    assert (snapshot.sources["host"].state, snapshot.sources["amiga"].state) == ("ok", "loading")
+    assert snapshot.overview.system.memory.total
+    assert snapshot.overview.tools.total_calls is None
 
 
 def test_rows_older_than_any_window_are_not_loaded(amiga, tmp_path, clock):

@@ -92,8 +92,7 @@ class Calls:
         self._presence = Buckets()  # owners by the minute of their last sign of life
         self._dirty: dict[str, Owner] = {}
         self._newest: list[Owner] | None = None  # see newest_owners; None when anything came in
-        self._last_key: str | None = None  # whose row came last since the last flush, for they come in runs
-        self._last_owner = Owner("", 0.0)
+        self._last_key = ""  # whose row came last since the last flush
         self._turn = 0
         self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
 
@@ -110,9 +109,7 @@ class Calls:
         category: str | None,
     ) -> None:
         """A new tool_usage row."""
-        owner = self._last_owner if key == self._last_key else self._owner(key, when)
-        if owner.last < when:
-            owner.last = when
+        owner = self._owner(key, when)
         tool = self._tool_ids.get(tool_name)
         if tool is None:
             tool = self._tool(tool_name)
@@ -130,9 +127,7 @@ class Calls:
 
     def end(self, when: float, key: str, tool_name: str, *, ok: bool) -> None:
         """A new `tool_call` row of agent_status: a call has ended."""
-        owner = self._last_owner if key == self._last_key else self._owner(key, when)
-        if owner.last < when:
-            owner.last = when
+        owner = self._owner(key, when)
         tool = self._tool_ids.get(tool_name)
         if tool is None:
             tool = self._tool(tool_name)
@@ -191,7 +186,7 @@ class Calls:
 
     def flush(self) -> None:
         """Work out what is open wherever something came in."""
-        dirty, self._dirty, self._last_key = self._dirty, {}, None
+        dirty, self._dirty, self._last_key = self._dirty, {}, ""
         if dirty:
             self._newest = None
             self.moved.update(dirty)
@@ -307,9 +302,12 @@ class Calls:
             owner = self.owners[key] = Owner(key, when)
             if len(self.owners) > MAX_OWNERS:
                 self._forget(next(iter(self.owners)))
-        self._last_key, self._last_owner = key, owner
-        self.owners.move_to_end(key)
-        self._dirty[key] = owner
+        elif owner.last < when:
+            owner.last = when
+        if key != self._last_key:  # rows of one owner come in runs
+            self._last_key = key
+            self.owners.move_to_end(key)
+            self._dirty[key] = owner
         return owner
 
     def _tool(self, name: str) -> int:
@@ -370,7 +368,6 @@ class Calls:
     def _forget(self, key: str) -> None:
         del self.owners[key]
         self._newest = None
-        self._last_key = None
         self.live.pop(key, None)
         self._settled.pop(key, None)
         self._dirty.pop(key, None)
