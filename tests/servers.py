@@ -133,6 +133,10 @@ class ServerInHand(Server):
         self.host, self.amiga = HostInHand(), AmigaInHand()
         self._peers = []
 
+    async def start(self):
+        self.loop = asyncio.get_running_loop()  # for tests that block on another thread
+        await super().start()
+
     async def leave(self):
         """Close what the test's peers have left open, then stop."""
         for peer in self._peers:

@@ -1,0 +1,73 @@
+"""A phone in a pocket over night: no timer ran, the sockets are gone, and in the morning it is looked at again."""
+
+from __future__ import annotations
+
+import pytest
+from installed import GENEROUS
+from playwright.sync_api import expect
+
+HOUR_S = 3600
+
+
+class InHand:
+    """A server whose clock the test moves, as a Viewer wants it."""
+
+    def __init__(self, server):
+        self.server, self.url = server, server.url
+
+    def session(self, subject, scope):
+        """Of a sign-in by link: 12 h, and renewed up to 30 days."""
+        name, _, value = self.server.session(subject, scope).partition("=")
+        return name, value
+
+
+@pytest.fixture
+def phone(threaded, look):
+    """Signed in by a link in the evening, looking at six hours."""
+    with threaded(*GENEROUS) as server:
+        viewer = look(InHand(server), viewport={"width": 390, "height": 844})
+        viewer.forgive("WebSocket connection|status of 401")
+        viewer.page.clock.install()
+        viewer.arrive("/?hours=6")
+        viewer.page.evaluate("window.sameDocument = true")
+        yield viewer
+
+
+def sleeps(viewer, hours):
+    server = viewer.site.server
+    server.ahead_s += hours * HOUR_S
+    for client in list(server.hub.clients.values()):
+        server.loop.call_soon_threadsafe(client.transport.abort)
+    viewer.page.clock.fast_forward(hours * HOUR_S * 1000)
+    viewer.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def cookie_of(viewer):
+    (cookie,) = viewer.page.context.cookies()
+    return cookie["value"]
+
+
+def test_in_the_morning_it_is_signed_in_and_shows_what_is_new(phone):
+    before = cookie_of(phone)
+    phone.site.server.amiga.total = 1234
+    with phone.page.expect_response("**/api/session/renew") as renewed:
+        sleeps(phone, 9)
+    assert renewed.value.status == 200
+    assert renewed.value.json()["expires_in"] > 11.9 * HOUR_S
+    expect(phone.number("overview.tasks.total")).to_have_attribute("data-value", "1234", timeout=25_000)
+    phone.live()
+    assert cookie_of(phone) != before
+    expect(phone["#signin-panel"]).to_be_hidden()
+    expect(phone['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+    assert phone.page.evaluate("window.sameDocument") is True
+
+
+def test_after_a_longer_night_it_signs_in_in_place_and_keeps_its_view(phone):
+    sleeps(phone, 14)
+    expect(phone["#signin-panel"]).to_be_visible(timeout=25_000)
+    phone["#signin-panel-token"].fill(phone.site.server.token("owner"))
+    phone["#signin-panel-token"].press("Enter")
+    phone.live(within_s=25)
+    expect(phone["#signin-panel"]).to_be_hidden()
+    expect(phone['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+    assert phone.page.evaluate("window.sameDocument") is True
