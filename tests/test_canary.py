@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import http.client
 import json
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -218,9 +218,11 @@ def test_no_token_and_no_secret_turns_up_in_any_log_file_reply_or_command_line(t
         "limits.new_connections_burst=1000",
     ]
     options = [word for each in given for word in ("--set", each)]
+    # Every line, also those of which there are many.
+    unsparing = "from amiga_ws import __main__, log; log.Sparing.filter = lambda *_: True; __main__.main()"
     with (
         Running(
-            [sys.executable, "-m", "amiga_ws", "serve", *options], CHECKOUT, tmp_path / "stderr"
+            [sys.executable, "-c", unsparing, "serve", *options], CHECKOUT, tmp_path / "stderr"
         ) as running,
         contextlib.closing(Peer(running)) as peer,
     ):
@@ -286,31 +288,32 @@ def test_no_token_turns_up_when_tls_fails(tmp_path):
         assert not canaries.found_in(path.read_bytes()), path
 
 
-async def test_our_commands_show_no_token_in_the_process_list_nor_on_their_streams(server, tmp_path):
+@pytest.mark.timeout(120)
+def test_our_commands_show_no_token_in_the_process_list_nor_on_their_streams(threaded):
     """`watch` and `revoke` take it from the environment or stdin; who looks at processes sees neither."""
-    token = server.token()
-    signature = token.rpartition(".")[2].encode()
-    at_state = ["--set", f"state_dir={server.settings.state_dir}"]
-    commands = (
-        (["watch", server.url, "--json", "--seconds", "1"], "environment", True),
-        (["watch", server.url, "--json", "--seconds", "1", "--sse", "--token", "-"], "stdin", True),
-        (["watch", server.url.replace("http://", "https://"), "--seconds", "1"], "environment", False),
-        (["revoke", *at_state, "--token", "-"], "stdin", True),
-        (["revoke", *at_state, "--token", ""], "environment", True),
-    )
-    for words, by, works in commands:
-        environment = clean_environment(**({"AMIGA_WS_TOKEN": token} if by == "environment" else {}))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "amiga_ws", *words),
-            cwd=CHECKOUT,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    with threaded() as server:
+        token = server.token()
+        signature = token.rpartition(".")[2].encode()
+        at_state = ["--set", f"state_dir={server.settings.state_dir}"]
+        commands = (
+            (["watch", server.url, "--json", "--seconds", "1"], "environment", True),
+            (["watch", server.url, "--json", "--seconds", "1", "--sse", "--token", "-"], "stdin", True),
+            (["watch", server.url.replace("http://", "https://"), "--seconds", "1"], "environment", False),
+            (["revoke", *at_state, "--token", "-"], "stdin", True),
+            (["revoke", *at_state, "--token", ""], "environment", True),
         )
-        seen = command_line(process.pid)
-        stdout, stderr = await process.communicate(token.encode() + b"\n" if by == "stdin" else b"")
-        assert (process.returncode == 0) is works, stderr
-        for content in (seen, stdout, stderr):
-            assert signature not in content, words
-        assert b"Traceback" not in stderr
+        for words, by, works in commands:
+            process = subprocess.Popen(  # noqa: S603 - our own commands
+                [sys.executable, "-m", "amiga_ws", *words],
+                cwd=CHECKOUT,
+                env=clean_environment(**({"AMIGA_WS_TOKEN": token} if by == "environment" else {})),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            seen = command_line(process.pid)
+            stdout, stderr = process.communicate(token.encode() + b"\n" if by == "stdin" else b"")
+            assert (process.returncode == 0) is works, stderr
+            for content in (seen, stdout, stderr):
+                assert signature not in content, words
+            assert b"Traceback" not in stderr

@@ -6,6 +6,7 @@ host (same-site: the browser sends it, and only the guard stands in between).
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -42,18 +43,25 @@ def victim(request, look, site, evil_port):
     """Signed in here, and now on the evil page; afterwards still signed in."""
     viewer = look(site)
     viewer.forgive(REFUSED)
-    cookie = viewer.gets_session()
+    viewer.cookie = viewer.gets_session()
     viewer.cross_site = request.param == "localhost"
     viewer.page.goto(f"http://{request.param}:{evil_port}/")
     yield viewer
-    assert site.ask("GET", "/api/session", {"Cookie": cookie})[0] == 200
+    assert site.ask("GET", "/api/session", {"Cookie": viewer.cookie})[0] == 200
 
 
-def refused_since(before, site):
-    """The guard's lines in the log since then: the browser hides from a page what it was answered."""
-    return [
-        line.partition("refused ")[2] for line in site.log()[len(before) :].splitlines() if "refused " in line
-    ]
+def refusals(victim):
+    """What the owner is shown, the newest first; the browser hides from a page what it was answered."""
+    status, _, body = victim.site.ask("GET", "/api/admin/refusals", {"Cookie": victim.cookie})
+    assert status == 200
+    return json.loads(body)["refusals"]
+
+
+def refused_since(before, victim):
+    """As (status, method, path)."""
+    known = {each["ref"] for each in before}
+    new = [each for each in refusals(victim) if each["ref"] not in known]
+    return [(each["status"], each["method"], each["path"]) for each in new]
 
 
 def test_websocket_with_the_victims_cookie_is_closed_1006(victim):
@@ -84,15 +92,14 @@ def test_request_without_cors_carries_the_cookie_and_is_refused(victim):
     """An <img> or <script> sends no Origin; what the browser says about the site decides."""
     status = 401 if victim.cross_site else 403  # across sites the browser keeps the cookie
     for path in ("/api/metrics/overview", "/api/stream/metrics"):
-        before = victim.site.log()
+        before = refusals(victim)
         got = victim.page.evaluate(
             """(url) => fetch(url, {mode: "no-cors", credentials: "include"})
                  .then(() => "answered", (error) => `failed: ${error.name}`)""",
             victim.site.url + path,
         )
         assert got == "failed: TypeError"
-        [line] = refused_since(before, victim.site)
-        assert line.startswith(f"{status} GET {path} "), line
+        assert refused_since(before, victim) == [(status, "GET", path)]
 
 
 def test_event_source_with_the_victims_cookie_dies(victim):
@@ -115,16 +122,16 @@ def test_state_changing_fetch_changes_nothing(victim):
         ("DELETE", "/api/session?everywhere=1"),
     ):
         for mode in ("cors", "no-cors") if method == "POST" else ("cors",):
-            before = victim.site.log()
+            before = refusals(victim)
             got = victim.page.evaluate(
                 """([url, method, mode]) => fetch(url, {method, mode, credentials: "include"})
                      .then((reply) => reply.status, (error) => `failed: ${error.name}`)""",
                 [victim.site.url + path, method, mode],
             )
             assert got == "failed: TypeError", (method, path, mode)
-            lines = refused_since(before, victim.site)
-            assert lines, (method, path, mode)
-            assert all(line.startswith("403 ") for line in lines), lines
+            refused = refused_since(before, victim)
+            assert refused, (method, path, mode)
+            assert {status for status, _, _ in refused} == {403}, refused
 
 
 @pytest.mark.parametrize("path", ["/api/session", "/api/session/renew"])
