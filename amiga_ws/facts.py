@@ -113,13 +113,9 @@ class Runner(Generic[FactsT]):
 
     async def refresh(self, windows: frozenset[int], deadline_s: float) -> None:
         """Have facts that cover `windows` and are at most a second old, as far as the deadline allows."""
-        now = time.monotonic()
-        ends = now + deadline_s
-        self._wanted.update(dict.fromkeys(windows, now))
-        while True:
+        ends = time.monotonic() + deadline_s
+        while not self.covers(windows):
             if self._running is None:
-                if self._fresh(windows):
-                    return
                 self._start()
             left = ends - time.monotonic()
             if left <= 0 or not await self._wait(left):
@@ -128,8 +124,11 @@ class Runner(Generic[FactsT]):
             if self._failing:
                 return
 
-    def _fresh(self, windows: frozenset[int]) -> bool:
-        return windows <= self._asked and time.monotonic() - self._asked_at < FRESH_S
+    def covers(self, windows: frozenset[int]) -> bool:
+        """Whether there is nothing to wait for; if there is, these windows are read at the next occasion."""
+        now = time.monotonic()
+        self._wanted.update(dict.fromkeys(windows, now))
+        return self._running is None and windows <= self._asked and now - self._asked_at < FRESH_S
 
     def _start(self) -> None:
         now = time.monotonic()
@@ -197,7 +196,10 @@ class Facts:
 
     async def refresh(self, windows: frozenset[int], deadline_s: float = DEADLINE_S) -> None:
         """Ask every collector at once; a broken or late one takes nothing from the others."""
-        await asyncio.gather(self.host.refresh(windows, deadline_s), self.amiga.refresh(windows, deadline_s))
+        runners: tuple[Runner[Any], ...] = (self.host, self.amiga)
+        # Mostly, after a restart and with many windows, somebody has just asked: no task is made for that.
+        if old := [runner for runner in runners if not runner.covers(windows)]:
+            await asyncio.gather(*(runner.refresh(windows, deadline_s) for runner in old))
 
     def snapshot(self, hours: int) -> Snapshot:
         """Compose from what is known now; `refresh` it with that window before."""

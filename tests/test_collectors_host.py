@@ -30,8 +30,15 @@ def test_a_first_reading_has_no_rate_and_a_reset_counter_gives_none():
     rates = _Rates()
     assert rates.update(10.0, 1000, 1000) == (None, None)
     assert rates.update(12.0, 3000, 1000) == (1000.0, 0.0)
-    assert rates.update(12.05, 9000, 9000) == (1000.0, 0.0)  # too close for a rate: the last one stays
-    assert rates.update(14.0, 100, 5000) == (None, 2000.0)
+    assert rates.update(16.0, 9000, 9000) == (1000.0, 0.0)  # a rate is the mean of five seconds
+    assert rates.update(17.0, 100, 11000) == (None, 2000.0)
+
+
+def test_a_first_rate_does_not_wait_for_five_seconds():
+    rates = _Rates()
+    assert rates.update(10.0, 1000, 1000) == (None, None)
+    assert rates.update(10.1, 9000, 9000) == (None, None)  # noise
+    assert rates.update(10.5, 2000, 1500) == (2000.0, 1000.0)
 
 
 def test_a_reading_describes_this_host_and_this_process():

@@ -148,7 +148,19 @@ async def test_windows_asked_for_together_are_read_together(facts):
     facts.of_amiga.gate.set()
     await asyncio.gather(*asking)
     assert set(facts.amiga.facts.windows) == {1, 2, 3, 4}
-    assert len(facts.of_amiga.asked) == 2  # the one that ran, and one for all who came meanwhile
+    assert len(facts.of_amiga.asked) == 1
+
+
+async def test_windows_asked_for_during_a_read_are_read_together_after_it(facts):
+    facts.of_amiga.gate.clear()
+    asking = [asyncio.create_task(facts.refresh(frozenset({1}), 5))]
+    await asyncio.sleep(0.01)
+    asking += [asyncio.create_task(facts.refresh(frozenset({hours}), 5)) for hours in (2, 3, 4)]
+    await asyncio.sleep(0.01)
+    facts.of_amiga.gate.set()
+    await asyncio.gather(*asking)
+    assert set(facts.amiga.facts.windows) == {1, 2, 3, 4}
+    assert len(facts.of_amiga.asked) == 2
 
 
 async def test_read_for_somebody_else_does_not_take_a_window_away(facts):

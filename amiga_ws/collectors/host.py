@@ -37,7 +37,10 @@ MIB = 1 << 20
 LOOPBACK = re.compile(r"lo\d*|Loopback.*")
 MAX_DISKS = 12  # a container host can show hundreds of bind mounts
 DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill slowly
-MIN_RATE_SPAN_S = 0.2  # counters read closer together than this give noise for a rate
+RATE_SPAN_S = (
+    5.0  # what a rate is the mean of: second by second it flickers, and each flicker is news for all
+)
+FIRST_SPAN_S = 0.2  # enough for the first one; over less it would be noise
 PSEUDO = frozenset({"squashfs", "overlay", "tmpfs", "devtmpfs", "ramfs", "iso9660", "nsfs", "fuse.snapfuse"})
 
 
@@ -60,12 +63,14 @@ class _Rates:
     def __init__(self) -> None:
         self._last: tuple[float, int, int] | None = None  # monotonic time and counters of the last reading
         self._rates: tuple[float | None, float | None] = (None, None)
+        self._known = False  # whether there has been a rate
 
     def update(self, now: float, first: int, second: int) -> tuple[float | None, float | None]:
         if self._last is not None:
             span = now - self._last[0]
-            if span < MIN_RATE_SPAN_S:
+            if span < (RATE_SPAN_S if self._known else FIRST_SPAN_S):
                 return self._rates
+            self._known = True
             grown = (first - self._last[1], second - self._last[2])
             # A counter that went back was reset (interface gone, 32-bit wrap): no rate for this span.
             self._rates = (

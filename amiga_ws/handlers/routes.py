@@ -23,8 +23,11 @@ class Document(Api):
         self.reply_encoded(_document())
 
 
-# What is given to a handler beside the services; groups in a pattern are named.
+# What is given to a handler beside the services; groups in a pattern are named. They are tried in this order:
+# streams first, for after a restart all viewers knock at once.
 ROUTES: list[tuple[str, type[Guarded], dict[str, str]]] = [
+    (r"/ws", MetricsSocket, {}),
+    (r"/api/stream/metrics", MetricsEvents, {}),
     (r"/", pages.Page, {"template": "dashboard.html"}),
     (r"/login", pages.LoginPage, {"template": "login.html"}),
     (r"/websocket-test", pages.Page, {"template": "websocket_dashboard.html"}),
@@ -33,8 +36,6 @@ ROUTES: list[tuple[str, type[Guarded], dict[str, str]]] = [
     (r"/favicon\.ico", pages.Favicon, {}),
     (r"/health", rest.Health, {}),
     (r"/ready", rest.Ready, {}),
-    (r"/ws", MetricsSocket, {}),
-    (r"/api/stream/metrics", MetricsEvents, {}),
     (r"/api/metrics/overview", rest.Overview, {}),
     (r"/api/metrics/timeseries", history.Timeseries, {}),
     (r"/api/metrics/tools", rest.ToolsOnce, {}),
