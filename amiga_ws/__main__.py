@@ -11,7 +11,7 @@ from pathlib import Path
 from amiga_ws import __version__
 from amiga_ws.auth.keys import BadKeyError
 from amiga_ws.auth.tokens import TokenRefusedError
-from amiga_ws.cli import check, revoke, serve, show, token, watch
+from amiga_ws.cli import check, revoke, serve, show, standalone, token, watch
 from amiga_ws.cli.arguments import EXIT_USAGE, UsageError
 from amiga_ws.config import ConfigError
 from amiga_ws.state import StateError
@@ -35,7 +35,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="stands for the working directory: its config.yaml is the default, relative paths start there",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    named = {"serve": serve, "token": token, "revoke": revoke, "config": show, "watch": watch, "check": check}
+    named = {
+        "serve": serve,
+        "token": token,
+        "revoke": revoke,
+        "config": show,
+        "watch": watch,
+        "check": check,
+        "standalone": standalone,
+    }
     for name, module in named.items():
         command = commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
         module.add_arguments(command)

@@ -1,6 +1,8 @@
 /**
  * The interactive test page: every control of the wire by hand, and every frame as it passes.
  *
+ * In the file that works from disk it asks for #server-url and #token, which it keeps in these fields alone.
+ *
  * Stable handles: #connect #disconnect #subscribe #unsubscribe #refresh #interval #interval-value #hours #transport
  * #delta, #connection[data-state][data-transport], #log li[data-event][data-direction], #log-filter #log-copy #log-pause
  * #log-clear #log-count, #metrics, #problem, [data-stat="messages_in|messages_out|bytes_in|bytes_out|updates|patches|
@@ -20,6 +22,7 @@ const log = byId("log");
 let client = null;
 let subscribed = false;
 let paused = false;
+let complaint = ""; // about what stands in the fields
 /** @type {{at: Date, direction: string, event: string, bytes: number, text: string}[]} */
 let entries = [];
 const stats = {
@@ -34,18 +37,41 @@ let wasLive = false;
 
 function connect() {
   client?.stop();
+  complaint = "";
   wasLive = false;
   subscribed = false;
   const transport = /** @type {'ws'|'sse'|'poll'} */ (input("transport").value);
   const own = new LiveClient({
-    hours: hours(), interval: Number(input("interval").value), delta: input("delta").checked, subscribe: transport !== "ws",
-    transports: [transport],
+    ...server(), hours: hours(), interval: Number(input("interval").value), delta: input("delta").checked,
+    subscribe: transport !== "ws", transports: [transport],
   });
   client = own;
   own.addEventListener("state", () => { if (client === own) showState(); });
   own.addEventListener("frame", (event) => { if (client === own) frame(/** @type {CustomEvent} */ (event).detail); });
   own.addEventListener("snapshot", (event) => { if (client === own) snapshot(/** @type {CustomEvent} */ (event).detail); });
   own.start();
+}
+
+/** Where to, and with what: this page's own server and session, or what the fields of the file from disk say. */
+function server() {
+  const field = /** @type {HTMLInputElement|null} */ (document.getElementById("server-url"));
+  if (!field) return {};
+  const token = input("token").value.trim();
+  const given = field.value.trim().replace(/^ws(s?):/i, "http$1:");
+  const base = new URL(/^https?:/i.test(given) ? given : `http://${given}`).origin;
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) throw new Error("Paste a token first: three parts with dots between them.");
+  return { base, token };
+}
+
+function tryToConnect() {
+  try {
+    connect();
+  } catch (error) {
+    client = null;
+    complaint = error instanceof TypeError ? "That is no address of a server." : String(error instanceof Error ? error.message : error);
+    note("problem", complaint);
+    showState();
+  }
 }
 
 function disconnect() {
@@ -77,8 +103,9 @@ function showState() {
     subscribed = false;
   }
   if (state.phase !== before && state.reason) note(state.phase, `${state.code ?? ""} ${state.reason}`.trim());
-  setText(byId("problem"), state.reason ?? "");
-  show(byId("problem"), Boolean(state.reason) && state.phase !== "live");
+  const problem = state.phase === "live" ? "" : state.reason || complaint;
+  setText(byId("problem"), problem);
+  show(byId("problem"), Boolean(problem));
   const words = { idle: "disconnected", connecting: "connecting …", live: "connected", waiting: "reconnecting", signedout: "signed out", stopped: "stopped" };
   const wait = state.phase === "waiting" && state.retryAt !== null ? ` in ${Math.max(0, Math.ceil((state.retryAt - performance.now()) / 1000))} s` : "";
   setText(/** @type {Element} */ (element.querySelector(".word")), words[state.phase] + wait);
@@ -96,7 +123,7 @@ async function timed(request) {
   showStats();
 }
 
-byId("connect").addEventListener("click", connect);
+byId("connect").addEventListener("click", tryToConnect);
 byId("disconnect").addEventListener("click", disconnect);
 byId("subscribe").addEventListener("click", () => {
   if (!client) return;

@@ -1,6 +1,6 @@
 /**
  * Why a stream has ended or never began. A browser tells a page nothing about a refused handshake, so the session is
- * asked; and of a page that the server does not know, not even that: what can be seen is whether the server is there.
+ * asked; and a page that the server does not know may not even read that.
  */
 import { address, bearer, refusal, retryAfterMs } from "./transports.js";
 
@@ -19,26 +19,16 @@ export async function askWhy(base, token) {
     return { status: response.status, reason, retryMs: retryAfterMs(response) };
   } catch {
     const foreign = typeof location !== "undefined" && address("/", base).origin !== location.origin;
-    const reason = foreign && (await isThere(base)) ? unknownOrigin(location.origin) : "The server does not answer.";
-    return { status: 0, reason, retryMs: null };
+    return { status: 0, reason: foreign ? unreadable(location.origin) : "The server does not answer.", retryMs: null };
   }
 }
 
-/** Whether anything answers, readable or not. @param {string} base */
-async function isThere(base) {
-  try {
-    await fetch(address("/health", base), { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(WITHIN_MS) });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** @param {string} origin */
-function unknownOrigin(origin) {
-  if (origin === "null" || origin === "file://") {
-    return "The server is there and refuses this page. A page opened from disk has the origin “null”: " +
-      "the server takes it with origins.allow_null: true in its config.yaml.";
-  }
-  return `The server is there and refuses pages of ${origin}: origins.allowed in its config.yaml must name it.`;
+/** A browser shows a page it does not belong to no difference between a refusal and nobody. @param {string} origin */
+function unreadable(origin) {
+  const fromDisk = origin === "null" || origin === "file://";
+  const [page, setting] = fromDisk
+    ? ["pages opened from disk (their origin is “null”)", "origins.allow_null: true"]
+    : [`pages of ${origin}`, "that origin in origins.allowed"];
+  return `No answer that this page may read. Either no server runs there, or it does not take ${page}: ` +
+    `its config.yaml needs ${setting}.`;
 }
