@@ -423,6 +423,17 @@ async def test_who_was_owed_a_state_because_of_pongs_gets_it_when_they_have_left
     assert not client.owed
 
 
+async def test_who_pings_need_not_answer_ours(server):
+    peer = await server.websocket()
+    (client,) = server.hub.clients.values()
+    for server.ahead_s in range(0, 200, 5):
+        await peer.send(0x9, b"%d" % server.ahead_s)
+        while await peer.frame() != (0xA, b"%d" % server.ahead_s):
+            pass
+        server.hub.beat()
+    assert client.client_id in server.hub.clients
+
+
 async def test_a_peer_that_sends_and_never_reads_is_cut_and_leaves_no_complaint(server):
     """Its answers fill the buffers; the server stops reading it, and later cuts it."""
     peer = await RawWebSocket.open(server)

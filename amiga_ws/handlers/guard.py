@@ -112,6 +112,7 @@ class Services:
 class Guarded(RequestHandler):
     """Base of every handler. Class attributes say who may pass; no route passes without one."""
 
+    __slots__ = ("identity", "peer", "services")  # see MetricsSocket
     public: ClassVar[bool] = False  # anybody; ambient credentials are ignored
     scope: ClassVar[str] = "metrics:read"
     stream: ClassVar[bool] = False  # a long-lived connection: connection limits instead of the request rate

@@ -1,0 +1,340 @@
+#!/usr/bin/env python3
+"""What a peer can make the server do: floods against it as it is shipped, one after another.
+
+    .venv/bin/python benchmarks/floods.py                      # 12 s for each
+    .venv/bin/python benchmarks/floods.py --only ping --seconds 5
+
+Each flood comes from a few attackers with a good token, who come back as soon as they are let in, from the address
+that an honest viewer has too; it pings 50 times a second and tells how long the answers took. Before each flood comes
+a quiet time of the same length, so that every figure stands beside its own. The server has one core, all others share
+another; attackers are niced, or the viewer's times would be those of its own core. 127.0.0.1 only.
+
+A new flood is a function with `@flood(...)` here: a coroutine that attacks once and returns, given where and as whom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
+
+import machine  # noqa: E402 - after the path
+from children import START_S, Child, FailedError  # noqa: E402
+
+from amiga_ws.auth.tokens import Authority  # noqa: E402
+from amiga_ws.config import load  # noqa: E402
+from amiga_ws.state import load_secret  # noqa: E402
+
+ATTACKERS = 4
+AT_ONCE = 500  # frames in one write
+PING_EACH_S = 0.02
+AGAIN_S = 0.05  # before an attacker that was turned away comes back
+MASK = b"\x0f\xf0\x55\xaa"
+SETTINGS = ("server.port=0", "server.deflate=true")
+COLUMNS = ("cpu %", "p50 ms", "p99 ms", "max ms", "RSS +MiB", "log lines", "let in", "turned away", "frames")
+
+
+@dataclass
+class Target:
+    """Where, as whom, and what has been done there so far."""
+
+    port: int
+    token: str
+    until: float  # monotonic; when to stop
+    done: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)  # close code → connections that ended with it
+
+    def going(self) -> bool:
+        """Whether there is time left."""
+        return time.monotonic() < self.until
+
+
+Attack = Callable[[Target], Awaitable[None]]
+FLOODS: dict[str, Attack] = {}
+
+
+def flood(name: str) -> Callable[[Attack], Attack]:
+    """Register an attack."""
+
+    def register(attack: Attack) -> Attack:
+        FLOODS[name] = attack
+        return attack
+
+    return register
+
+
+# -- WebSocket -------------------------------------------------------------------------------------
+
+
+def frame(first: int, payload: bytes = b"") -> bytes:
+    """A client's frame; `first` is FIN, reserved bits and opcode."""
+    size = len(payload)
+    head = bytes((first, 0x80 | size)) if size < 126 else bytes((first, 0xFE)) + size.to_bytes(2, "big")  # noqa: PLR2004 - RFC 6455, 5.2
+    whole = (MASK * (size // 4 + 1))[:size]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(whole, "big")
+    return head + MASK + masked.to_bytes(size, "big")
+
+
+async def socket_to(port: int, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
+    """A WebSocket, and whether it was let in."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = [
+        f"Host: 127.0.0.1:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+    ]
+    lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Authorization: Bearer {token}"]
+    lines += ["Sec-WebSocket-Extensions: permessage-deflate"]
+    writer.write("\r\n".join(["GET /ws HTTP/1.1", *lines, "", ""]).encode())
+    return reader, writer, (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+
+
+async def frames_of(reader: asyncio.StreamReader, take: Callable[[int, bytes], None]) -> None:
+    """Hand on each frame (first byte, payload) until the end."""
+    while True:
+        first, size = await reader.readexactly(2)
+        if size > 125:  # noqa: PLR2004 - RFC 6455, 5.2
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")  # noqa: PLR2004
+        take(first, await reader.readexactly(size))
+
+
+def websocket_flood(name: str, each: bytes, before: bytes = b"", *, deaf: bool = False) -> None:
+    """Register: after `before`, `each` frame as fast as it is taken; a deaf attacker reads no answers."""
+
+    @flood(name)
+    async def attack(target: Target) -> None:
+        reader, writer, let_in = await socket_to(target.port, target.token)
+        target.done["let in" if let_in else "turned away"] += 1
+        ended = ["no close frame"]
+
+        def take(first: int, payload: bytes) -> None:
+            if first == 0x88:  # noqa: PLR2004 - close
+                ended[0] = str(int.from_bytes(payload[:2], "big"))
+
+        reading = None if deaf else asyncio.ensure_future(frames_of(reader, take))
+        try:
+            if not let_in:
+                return
+            writer.write(before)
+            while target.going() and not writer.transport.is_closing():
+                writer.write(each * AT_ONCE)
+                await asyncio.wait_for(writer.drain(), max(0.1, target.until - time.monotonic()))
+                await asyncio.sleep(0)
+                target.done["frames"] += AT_ONCE
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait({reading})
+                if not reading.cancelled():
+                    reading.exception()
+            writer.transport.abort()
+            if let_in:
+                target.codes[ended[0]] += 1
+
+
+def deflated(data: bytes) -> bytes:
+    """As a compressed message goes over the wire."""
+    compressor = zlib.compressobj(9, wbits=-15)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+websocket_flood("messages", frame(0x81, b'{"event":"unsubscribe"}'))
+websocket_flood("messages that do not parse", frame(0x81, b"{"))
+websocket_flood("messages of 16 KiB", frame(0x81, b" " * 16_384))
+websocket_flood("pings", frame(0x89))
+websocket_flood("pings of 125 bytes, pongs unread", frame(0x89, b"x" * 125), deaf=True)
+websocket_flood("empty messages", frame(0x81))
+websocket_flood("empty fragments", frame(0x00), frame(0x01, b"{"))
+websocket_flood("messages of 500 fragments", frame(0x01) + frame(0x00) * 498 + frame(0x80))
+websocket_flood("malformed frames", frame(0x83))
+websocket_flood("deflate bombs", frame(0xC1, deflated(bytes(12_000_000))))
+
+
+# -- the honest viewer -----------------------------------------------------------------------------
+
+
+class Viewer:
+    """Subscribes, and pings all the time."""
+
+    def __init__(self) -> None:
+        self.waits_ms: list[float] = []
+        self._sent: dict[bytes, float] = {}
+        self._tasks: list[asyncio.Future[None]] = []
+
+    async def come(self, port: int, token: str) -> None:
+        reader, self._writer, let_in = await socket_to(port, token)
+        if not let_in:
+            raise FailedError("the viewer was not let in")
+        self._writer.write(frame(0x81, b'{"event":"subscribe","data":{"update_interval":1}}'))
+        self._tasks = [
+            asyncio.ensure_future(frames_of(reader, self._take)),
+            asyncio.ensure_future(self._ping()),
+        ]
+
+    def _take(self, first: int, payload: bytes) -> None:
+        if first == 0x8A:  # noqa: PLR2004 - pong
+            self.waits_ms.append((time.perf_counter() - self._sent.pop(payload)) * 1000)
+        elif first == 0x89:  # noqa: PLR2004 - ping
+            self._writer.write(frame(0x8A, payload))
+
+    async def _ping(self) -> None:
+        number = 0
+        while True:
+            name = b"%d" % number
+            self._sent[name] = time.perf_counter()
+            self._writer.write(frame(0x89, name))
+            number += 1
+            await asyncio.sleep(PING_EACH_S)
+
+    def leave(self) -> None:
+        """Raises FailedError where the connection had ended before."""
+        gone = [task for task in self._tasks if task.done()]
+        for task in self._tasks:
+            task.cancel()
+        self._writer.close()
+        if gone:
+            raise FailedError(f"the viewer's connection ended: {gone[0].exception()}")
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+async def attackers(name: str, target: Target) -> None:
+    """The attackers' process: come again and again."""
+
+    async def one() -> None:
+        while target.going():
+            before = target.done["turned away"]
+            with contextlib.suppress(OSError, EOFError, TimeoutError):
+                await FLOODS[name](target)
+            if target.done["turned away"] != before:
+                await asyncio.sleep(AGAIN_S)
+
+    await asyncio.gather(*(one() for _ in range(ATTACKERS)))
+    print(json.dumps({**target.done, "codes": target.codes}))
+
+
+async def measure(
+    server: Child, log: Path, viewer: Viewer, seconds: float, child: Child | None
+) -> dict[str, Any]:
+    """What the server and the viewer had of the next seconds."""
+    viewer.waits_ms.clear()
+    before = machine.cpu_s(server.pid), machine.rss_bytes(server.pid), lines(log)
+    begun = time.monotonic()
+    await asyncio.sleep(seconds)
+    used = (machine.cpu_s(server.pid) - before[0]) / (time.monotonic() - begun)
+    waits = sorted(viewer.waits_ms) or [float("nan")]
+    found = {
+        "cpu %": used * 100,
+        "p50 ms": statistics.median(waits),
+        "p99 ms": waits[int(len(waits) * 0.99)],
+        "max ms": waits[-1],
+        "RSS +MiB": (machine.rss_bytes(server.pid) - before[1]) / 2**20,
+        "log lines": lines(log) - before[2],
+    }
+    if child is not None:
+        found |= await asyncio.to_thread(child.answer, START_S)
+    return found
+
+
+def lines(log: Path) -> int:
+    """Of the server's log, so far."""
+    return log.read_bytes().count(b"\n")
+
+
+async def run(names: list[str], seconds: float) -> dict[str, dict[str, Any]]:
+    """Quiet and flood by turns."""
+    server_core, load_core = machine.cores()
+    os.sched_setaffinity(0, {load_core})
+    results: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        overrides = [f"state_dir={folder / 'state'}", f"amiga.root={folder}", *SETTINGS]
+        words = [sys.executable, "-m", "amiga_ws", "serve", *(f"--set={each}" for each in overrides)]
+        server = Child(words, server_core, folder / "log", {"PYTHONPATH": str(ROOT)})
+        try:
+            port = int(server.line(START_S).rpartition(":")[2])
+            settings = load(None, overrides, {}, folder)
+            authority = Authority(load_secret(settings.state_dir), settings.auth)
+            viewer = Viewer()
+            await viewer.come(port, token_of(authority, "viewer"))
+            await asyncio.sleep(3)  # what a start does
+            for each in names:
+                quiet = await measure(server, folder / "log", viewer, seconds, None)
+                attack = [
+                    sys.executable,
+                    __file__,
+                    "--attack",
+                    each,
+                    str(port),
+                    token_of(authority, "attacker"),
+                ]
+                child = Child([*attack, str(seconds)], load_core, folder / "attack.log")
+                try:
+                    results[each] = {"quiet": quiet} | await measure(
+                        server, folder / "log", viewer, seconds, child
+                    )
+                finally:
+                    child.end()
+                show(each, results[each])
+            viewer.leave()
+        finally:
+            server.end()
+    return results
+
+
+def token_of(authority: Authority, subject: str) -> str:
+    """A good token."""
+    return authority.issue(subject=subject, scope="metrics:read", ttl_s=3600, now=time.time())
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """Two rows of the table."""
+    print(f"{'before':>36}" + "".join(f"{found['quiet'].get(key, 0):12.1f}" for key in COLUMNS[:6]))
+    codes = " ".join(f"{code} x{count}" for code, count in found["codes"].items())
+    print(f"{name:>36}" + "".join(f"{found.get(key, 0):12.1f}" for key in COLUMNS) + f"  {codes}", flush=True)
+
+
+def main() -> int:
+    """See the module's text."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument(
+        "--only", action="append", metavar="TEXT", help="floods whose name holds TEXT; may repeat"
+    )
+    options.add_argument("--seconds", type=float, default=12, help="of each flood (12)")
+    options.add_argument(
+        "--json", type=Path, default=ROOT / ".bench" / "floods.json", help="where the figures go"
+    )
+    options.add_argument("--attack", nargs=4, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.attack:
+        name, port, token, seconds = given.attack
+        os.nice(10)
+        asyncio.run(attackers(name, Target(int(port), token, time.monotonic() + float(seconds))))
+        return 0
+    names = [name for name in FLOODS if not given.only or any(text in name for text in given.only)]
+    print(f"{'':>36}" + "".join(f"{key:>12}" for key in COLUMNS) + "  how they ended")
+    results = asyncio.run(run(names, given.seconds))
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
