@@ -10,6 +10,8 @@ import { statusIcon } from "./taskrow.js";
 /** @typedef {import('./types.js').Snapshot} Snapshot */
 /** @typedef {import('./types.js').Activity} Item */
 
+const LEAVING_MS = 4_000;
+
 export class Activity {
   /** @param {(taskId: string) => void} opens */
   constructor(opens) {
@@ -21,9 +23,13 @@ export class Activity {
     /** @type {Item[]} */
     this.shown = [];
     this.pointed = false;
+    this.leftAt = -Infinity; // performance.now()
     // a finger leaves no pointer behind: what it scrolls is told by the scroll position
     this.list.addEventListener("pointerenter", (event) => { this.pointed = event.pointerType === "mouse"; });
-    this.list.addEventListener("pointerleave", () => { this.pointed = false; this.render(); });
+    this.list.addEventListener("pointerleave", () => {
+      this.pointed = false;
+      if (!this.button.hidden) this.leftAt = performance.now(); // perhaps on the way to the button
+    });
     this.list.addEventListener("focusout", () => setTimeout(() => this.render()));
     this.list.addEventListener("scroll", () => this.render(), { passive: true });
     addEventListener("scroll", () => { if (!this.button.hidden) this.render(); }, { passive: true });
@@ -38,12 +44,13 @@ export class Activity {
 
   get #read() {
     if (this.shown.length === 0) return false;
-    return this.pointed || this.list.scrollTop > 4 || this.list.matches(":focus-visible, :has(:focus-visible)")
+    return this.pointed || performance.now() - this.leftAt < LEAVING_MS || this.list.scrollTop > 4 || this.list.matches(":focus-visible, :has(:focus-visible)")
       || this.list.getBoundingClientRect().top < 0;
   }
 
   #catchUp() {
     this.pointed = false;
+    this.leftAt = -Infinity;
     this.list.scrollTop = 0;
     if (this.list.getBoundingClientRect().top < 0) this.list.parentElement?.scrollIntoView({ block: "start" });
     this.button.blur();

@@ -148,7 +148,13 @@ export class TaskTable {
       if (!rows.has(task.task_id) && this.#hasStatus(shown)) rows.set(task.task_id, shown);
     }
     const found = [...rows.values()];
-    return view.sort ? found.sort(byOrder(view.sort)) : found;
+    if (!view.sort) return found;
+    found.sort(byOrder(view.sort));
+    const { tasks, total } = this.older;
+    if (total === null || tasks.length >= total) return found;
+    // after the last of the pages there are others before the next one that is live
+    const known = new Set(tasks.map((task) => task.task_id));
+    return found.slice(0, found.findLastIndex((task) => known.has(task.task_id)) + 1);
   }
 
   /** @param {number} shown @param {boolean} filtered */

@@ -74,6 +74,16 @@ def take(browser, site, folder):
             expect(page.number("overview.system.processes.amiga.rss")).to_contain_text("iB", timeout=60_000)
             page.page.wait_for_timeout(SETTLE_MS)
             yield shoot(page, folder / f"dashboard-{scheme}-{size[0]}.png")
+    for scheme, size in (("dark", DESK), ("light", PHONE)):
+        page = look(browser, site, size, scheme, "/?status=failed&sort=-tool_calls")
+        page.live()
+        page["#tasks tbody tr"].first.locator('[data-field="description"]').click()
+        expect(page["#drawer"]).to_have_attribute("data-state", "read")
+        failed = page['#waterfall [data-state="failed"] summary']
+        if failed.count():
+            failed.first.click()
+        page.page.wait_for_timeout(SETTLE_MS)
+        yield shoot(page, folder / f"task-{scheme}-{size[0]}.png")
     yield shoot(look(browser, site, DESK, "dark", "/login", signed_in=False), folder / "login-dark-1440.png")
     page = look(browser, site, DESK, "dark", "/websocket-test")
     page["#connect"].click()
