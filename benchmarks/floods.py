@@ -279,7 +279,7 @@ async def run(names: list[str], seconds: float) -> dict[str, dict[str, Any]]:
                 quiet = await measure(server, folder / "log", viewer, seconds, None)
                 attack = [
                     sys.executable,
-                    __file__,
+                    sys.argv[0],  # this file, or one with more floods
                     "--attack",
                     each,
                     str(port),

@@ -139,3 +139,28 @@ def test_an_acl_lets_in_as_the_group_does_but_not_to_files_that_are_made_for_the
     cat = ["setpriv", f"--reuid={OURS}", f"--regid={OURS}", "--clear-groups", "cat"]
     assert completed([*cat, projects / "shared"]).returncode == 0
     assert completed([*cat, projects / "alone"]).returncode == 1
+
+
+@pytest.mark.parametrize("left", ["nothing", "a live writer's", "a -wal alone"])
+def test_amigas_own_user_reads_all_through_a_read_only_mount(folder, left):
+    """What deploy/as-amiga.conf makes of the unit: the owner, to whom the files are read-only even so."""
+    amiga = Installation(folder / "amiga")
+    amiga.task("aaaaaa", "completed", time.time() - 60)
+    if left == "nothing":
+        amiga.close()
+    elif left == "a -wal alone":
+        amiga.crash(keep_shm=False)
+    give_to_amiga(amiga.root)
+    before = listing(amiga.root)
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    read_only = ["unshare", "--mount", "sh", "-c", mount, str(amiga.root)]
+    as_amiga = ["setpriv", f"--reuid={AMIGA}", f"--regid={AMIGAS_GROUP}", "--clear-groups"]
+    if completed([*read_only, "true"]).returncode:
+        pytest.skip("no mounts can be made here")
+    assert completed([*read_only, *as_amiga, "touch", amiga.root / "data/x"]).returncode != 0
+    check = [sys.executable, "-m", "amiga_ws", "check", "--amiga", amiga.root]
+    done = completed([*read_only, *as_amiga, *check], cwd=folder, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tasks: 1 rows" in done.stdout
+    assert listing(amiga.root) == before
+    amiga.db.close()
