@@ -98,6 +98,15 @@ class Proxy:
         finally:
             writer.close()
 
+    async def ask_plainly(self, target):
+        """At the port that leads on to https."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.plain_port)
+        try:
+            writer.write(request_bytes("GET", target, NAME))
+            return parse_reply(await asyncio.wait_for(reader.read(), 5))
+        finally:
+            writer.close()
+
     def websocket(self, **headers):
         return connect(
             f"wss://{NAME}/ws",
@@ -127,7 +136,7 @@ class Nginx(Proxy):
         user = "user root;\n" if os.geteuid() == 0 else ""  # of the tests' own folders
         (self.folder / "nginx.conf").write_text(
             f"{user}daemon off;\nworker_processes 1;\npid {self.folder}/nginx.pid;\nerror_log stderr;\n"
-            f"events {{}}\nhttp {{\n{temporary}access_log off;\ninclude {self.folder}/amiga_ws.conf;\n}}\n"
+            f"events {{}}\nhttp {{\n{temporary}access_log {self.folder}/default.log;\ninclude {self.folder}/amiga_ws.conf;\n}}\n"
         )
         nginx = shutil.which("nginx", path=PATH)
         return [nginx, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "stderr"]
@@ -311,7 +320,8 @@ async def test_a_token_in_the_query_is_refused_and_stands_in_no_log_of_the_proxy
     token = server.token()
     assert (await proxy.ask(f"/ws?token={token}")).status == 400
     assert (await proxy.ask("/api/session", {"Authorization": f"Bearer {token}"})).status == 200
+    assert (await proxy.ask_plainly(f"/login?token={token}")).status in (301, 308)
     proxy.end()
-    logged = proxy.access_log.read_text() + (proxy.folder / "proxy.log").read_text()
+    logged = "".join(path.read_text() for path in proxy.folder.glob("*.log"))
     assert "/api/session" in logged
     assert token.rpartition(".")[2] not in logged
