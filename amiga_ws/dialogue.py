@@ -150,14 +150,15 @@ class Dialogue:
 
     async def _refresh_token(self, client: Client, command: Command, message_id: MessageId) -> None:
         assert isinstance(command, RefreshToken)  # noqa: S101 - by the dispatch table
+        if client.parked_at is not None:
+            # Before the verdict: what is revoked while we wait must not be taken in.
+            await self._feed.refresh(self._hub.hours_in_use())
         try:
             identity = self._verify(command.token, "access")
         except TokenError as error:
             raise RequestError("unauthorized", "this token is not accepted", message_id) from error
         if identity.subject != client.identity.subject:
             raise RequestError("forbidden", "the new token is somebody else's", message_id)
-        if client.parked_at is not None:
-            await self._feed.refresh(self._hub.hours_in_use())
         if client.client_id in self._hub.clients:
             self._hub.renew(client, identity, message_id)
 

@@ -136,7 +136,8 @@ class Nginx(Proxy):
         user = "user root;\n" if os.geteuid() == 0 else ""  # of the tests' own folders
         (self.folder / "nginx.conf").write_text(
             f"{user}daemon off;\nworker_processes 1;\npid {self.folder}/nginx.pid;\nerror_log stderr;\n"
-            f"events {{}}\nhttp {{\n{temporary}access_log {self.folder}/default.log;\ninclude {self.folder}/amiga_ws.conf;\n}}\n"
+            f"events {{}}\nhttp {{\n{temporary}access_log {self.folder}/default.log;\n"
+            f"include {self.folder}/amiga_ws.conf;\n}}\n"
         )
         nginx = shutil.which("nginx", path=PATH)
         return [nginx, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "stderr"]

@@ -152,6 +152,22 @@ async def test_a_revoked_token_does_not_refresh(server):
     assert (await peer.until("error"))["data"]["code"] == "unauthorized"
 
 
+async def test_a_token_that_is_revoked_while_the_newest_state_is_read_does_not_refresh(server):
+    peer = await watching(server, headers=bearer(server.token(ttl_s=600)))
+    server.ahead_s = 601
+    await eventually(lambda: next(iter(server.hub.clients.values())).parked_at is not None)
+    token = server.token()
+    await asyncio.sleep(FRESH_S)  # what was read before must be read anew
+    server.amiga.gate.clear()
+    await peer.say("refresh_token", {"token": token})
+    await eventually(lambda: server.facts.amiga._running is not None)
+    server.gate.revoke_token(token)
+    server.hub.close_unwelcome(server.gate.still_good)
+    server.amiga.gate.set()
+    assert (await peer.until("error"))["data"]["code"] == "unauthorized"
+    assert all(client.parked_at is not None for client in server.hub.clients.values())
+
+
 async def test_a_narrower_scope_takes_effect_at_once(server):
     peer = await watching(server, headers=bearer(server.token(scope="metrics:read admin")))
     await peer.say("refresh_token", {"token": server.token(scope="admin")})
