@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -81,17 +82,28 @@ def test_what_was_fetched_once_is_not_fetched_again(tmp_path):
     assert_holds_charts(build_wheel(source, tmp_path, env=environment), "1.6.32")
 
 
-def test_installed_wheel_serves_its_pages(python, tmp_path):
+def test_installed_wheel_serves_every_page_with_its_charts(python, tmp_path):
     command = [python, "-m", "amiga_ws", "serve", "--set", "server.port=0"]
     with Running(command, tmp_path, tmp_path / "stderr") as server:
         status, headers, body = server.request("GET", "/login")
         assert status == 200, server.stderr()
         assert headers["Content-Type"].startswith("text/html")
         assert b"<form" in body
-        linked = body.decode().split('href="/static/')[1].split('"')[0]
-        assert server.request("GET", f"/static/{linked}")[0] == 200
-        told = completed([python, "-m", "amiga_ws", "token", "--subject", "a", "--json"], cwd=tmp_path)
-        token = json.loads(told.stdout)["token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        assert server.request("GET", "/api/metrics/overview", headers)[0] == 200
+        scope = ("--scope", "metrics:read admin")
+        asked = [python, "-m", "amiga_ws", "token", "--subject", "a", *scope, "--json"]
+        bearer = {"Authorization": f"Bearer {json.loads(completed(asked, cwd=tmp_path).stdout)['token']}"}
+        assert server.request("GET", "/api/metrics/overview", bearer)[0] == 200
+        assert server.request("GET", "/api/metrics/timeseries", bearer)[0] == 200
+        _, headers, _ = server.request("POST", "/api/session", bearer | {"Origin": server.url})
+        cookie = {"Cookie": headers["Set-Cookie"].partition(";")[0]}
+        for path in ("/", "/login", "/websocket-test", "/admin"):
+            status, _, body = server.request("GET", path, cookie)
+            assert status == 200, path
+            linked = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', body.decode()))
+            assert linked, path
+            assert {link: server.request("GET", link)[0] for link in linked} == dict.fromkeys(linked, 200)
+        page = server.request("GET", "/", cookie)[2].decode()
+        assert "/static/uplot.css" in page
+        assert 'data-plot="missing"' not in page
+        assert b"uPlot" in server.request("GET", "/static/uplot.js")[2]
         assert server.stop() == (0, "")

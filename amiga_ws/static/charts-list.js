@@ -42,17 +42,21 @@ function short(value) {
 const round = (words) => (/** @type {unknown} */ value) => words(value).replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 const share = (/** @type {unknown} */ value) => format.percent(value, 1);
 
+// Round steps of an axis where they are not those of ten.
+const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
+const CLOCK_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 20e3, 30e3, ...[1, 2, 5, 10, 20, 30, 60, 120, 240, 720, 1440].map((minutes) => minutes * 60e3)];
+
 /** How values of a unit are written, and how far its axis reaches: fixed, or from 0 to what there is.
- * @type {Record<string, {words: (value: unknown) => string, axis: (value: unknown) => string, top?: number, binary?: boolean}>} */
+ * @type {Record<string, {words: (value: unknown) => string, axis: (value: unknown) => string, top?: number, steps?: number[]}>} */
 export const UNITS = {
   percent: { words: share, axis: round(share), top: 100 },
   share: { words: share, axis: round(share) },
   load: { words: (value) => format.fixed(value, 2), axis: round(short) },
   count: { words: short, axis: round(short) },
   minute: { words: perMinute, axis: round(short) },
-  rate: { words: format.rate, axis: round(format.rate), binary: true },
-  bytes: { words: format.bytes, axis: round(format.bytes), binary: true },
-  ms: { words: format.milliseconds, axis: round(format.milliseconds) },
+  rate: { words: format.rate, axis: round(format.rate), steps: POWERS },
+  bytes: { words: format.bytes, axis: round(format.bytes), steps: POWERS },
+  ms: { words: format.milliseconds, axis: round(format.milliseconds), steps: CLOCK_MS },
   money: { words: (value) => `${format.money(value)}/h`, axis: round(format.money) },
 };
 
@@ -84,8 +88,8 @@ export const CHARTS = [
     { name: "tools.errors", label: "failed", unit: "share", colour: 2, work: errorShare },
   ] },
   { id: "durations", title: "Tool duration", lines: [
-    { name: "tools.p50", label: "median", unit: "ms", colour: 1 },
-    { name: "tools.p95", label: "95 of 100 are faster", unit: "ms", colour: 2 },
+    { name: "tools.p50", label: "p50 (median)", unit: "ms", colour: 1 },
+    { name: "tools.p95", label: "p95", unit: "ms", colour: 2 },
   ] },
   { id: "spend", title: "Spend by model", lines: families("cost", "money") },
   { id: "models", title: "Tokens by model", lines: families("tokens", "minute") },

@@ -23,7 +23,6 @@ const SCRIPT = "/static/uplot.js";
 const HEIGHT = 150;
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3], [1, 2]];
 const LEAST_DRAG = 8; // px; less is a click
-const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 /** @type {Promise<any>|null} */
 let loading = null;
@@ -141,11 +140,11 @@ export class Plot {
     return [
       { ...common, grid: { show: false }, size: 24, gap: 2, space: 64, values: axisTime },
       ...this.units.map((unit, index) => {
-        const { axis, binary } = UNITS[unit];
+        const { axis, steps } = UNITS[unit];
         return {
           ...common, scale: unit, side: index ? 1 : 3, size: 62, gap: 4, space: 30, grid: index ? { show: false } : common.grid,
           values: (/** @type {any} */ _u, /** @type {number[]} */ splits) => splits.map(axis),
-          ...(binary && { incrs: POWERS }),
+          ...(steps && { incrs: steps }),
         };
       }),
     ];

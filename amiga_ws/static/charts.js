@@ -19,7 +19,7 @@ import { now } from "./clock.js";
 const ALL = seriesOf(CHARTS);
 const COUNTED = ALL.filter((name) => BY_MINUTE.test(name));
 const AGAIN_MS = 60_000; // what comes by minute
-const RETRY_MS = 10_000;
+const RETRY_MS = 3_000;
 const LEAST_ZOOM_S = 20;
 const MISSING = "Charts cannot be drawn: this installation lacks the chart library (uplot.js), which is fetched when the package is built. Install it again (scripts/venv, or pip install). Until then tables stand in.";
 const UNREACHABLE = "Charts cannot be drawn: the chart library did not load. Tables stand in; reload the page to try again.";

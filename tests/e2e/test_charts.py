@@ -37,9 +37,14 @@ def charts(viewer):
 
 def opened(viewer, path="/?hours=1"):
     viewer.arrive(path)
-    expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
-    expect(viewer["#charts"]).to_have_attribute("data-plot", re.compile("drawn|missing"))
+    ready(viewer)
     return viewer
+
+
+def ready(viewer):
+    """History has answered, and whether there are drawings is settled."""
+    expect(viewer["#charts"]).to_have_attribute("data-state", "ready", timeout=20_000)
+    expect(viewer["#charts"]).to_have_attribute("data-plot", re.compile("drawn|missing"))
 
 
 def over(viewer, chart):
@@ -175,6 +180,7 @@ def test_without_the_library_tables_stand_in_and_the_page_says_why(look, site, w
         viewer.page.add_init_script(WITHOUT_LIBRARY)
     viewer.open("/")
     viewer.live()
+    ready(viewer)
     expect(viewer["#charts"]).to_have_attribute("data-plot", "missing")
     expect(viewer["#charts-note"]).to_contain_text(
         "lacks the chart library" if why == "not installed" else "did not load"
