@@ -11,7 +11,7 @@ import sys
 import pytest
 from certificates import make_certificate
 from processes import CHECKOUT, completed
-from servers import eventually, handshake, parse_reply, read_head, request_bytes, settings_in
+from servers import eventually, handshake, masked_frame, parse_reply, read_head, request_bytes, settings_in
 from websockets.asyncio.client import connect
 
 from amiga_ws import app
@@ -137,6 +137,23 @@ async def test_both_streams_run_over_tls(secured):
         await asyncio.wait_for(reader.readuntil(b'"cpu_percent":63.0'), 5)
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_broken_frame_is_told_over_tls_too(secured):
+    """A TLS stream cannot be closed on one side alone: the server waits a second for the peer to leave."""
+    server, trusting = await secured()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting)
+    lines = [*handshake(), ("Authorization", f"Bearer {server.token()}")]
+    writer.write(request_bytes("GET", "/ws", f"127.0.0.1:{server.port}", lines, close=False))
+    assert (await read_head(reader)).status == 101
+    writer.write(masked_frame(0x83) * 1000)
+    received = await asyncio.wait_for(reader.read(), 5)
+    assert b'"code":1002' in received
+    assert b"\x88" in received[-40:]
+    assert (1002).to_bytes(2, "big") in received[-40:]
+    writer.close()
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        await writer.wait_closed()
 
 
 async def test_every_reply_promises_tls_and_none_does_without(secured, start):
