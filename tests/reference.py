@@ -24,6 +24,7 @@ class Reference:
         self.links = self._links(root / "logs" / "sessions")
         self.status_rows = self._table("agent_status", "timestamp, task_id, status, message, metadata")
         self.tool_rows = self._table("tool_usage", "timestamp, task_id, tool_name, success")
+        self.answers = self._answers()
         self.tasks = self._tasks()
         self.calls = self._calls()
         self.con.close()
@@ -70,6 +71,27 @@ class Reference:
                     shown, ended = "stopped", stopped
             tasks[task_id] = {"status": shown, "ended": ended, "created": self.epoch(created), "error": error}
         return tasks
+
+    def _answers(self) -> list[tuple[float, int, int]]:
+        """(time, tokens in, tokens out) of everything a model was asked for, as far as the database tells."""
+        answers = [
+            (self.epoch(stamp), read, written)
+            for stamp, read, written in self.con.execute(
+                "SELECT timestamp, tokens_input, tokens_output FROM messages WHERE role = 'assistant'"
+            )
+            if read is not None
+        ]
+        columns = [row[1] for row in self.con.execute("PRAGMA table_info(tool_usage)")]
+        if "input_tokens" in columns:  # the completed row and its report tell of the same answer
+            seen = set()
+            for stamp, *told in self.con.execute(
+                "SELECT timestamp, input_tokens, output_tokens, task_id, parameters FROM tool_usage"
+                " WHERE input_tokens IS NOT NULL ORDER BY id"
+            ):
+                if tuple(told) not in seen:
+                    seen.add(tuple(told))
+                    answers.append((self.epoch(stamp), told[0], told[1]))
+        return answers
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -182,6 +204,14 @@ class Reference:
             "by_type": dict(Counter(call["key"][1] for call in inside)),
             "errors": dict(Counter(call["key"][1] for call in inside if call["ok"] is False)),
             "sessions": sum(self.last_sign(owner) >= start for owner in owners),
+        }
+
+    def api_window(self, hours: int) -> dict[str, int]:
+        inside = [answer for answer in self.answers if answer[0] >= self.start(hours)]
+        return {
+            "total_requests": len(inside),
+            "total_input_tokens": sum(answer[1] for answer in inside),
+            "total_output_tokens": sum(answer[2] for answer in inside),
         }
 
     def of_task(self, task_id: str) -> tuple[int, int]:

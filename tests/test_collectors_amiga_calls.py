@@ -258,8 +258,8 @@ def test_a_recorded_run_of_amiga_agrees_with_its_truth(tmp_path):
     events = [json.loads(line) for line in (root / "truth.jsonl").read_text("utf-8").splitlines()]
     starts = [event for event in events if event["event"] == "start"]
     failed = [event for event in events if event["event"] == "end" and not event["ok"]]
-    stat = (root / "data" / "agentlab.db").stat()
-    found = read(collector_of(root, tmp_path, Clock(stat.st_mtime + 60), timezone=None)).windows[24].tools
+    clock = Clock(max(event["t"] for event in events) + 60)
+    found = read(collector_of(root, tmp_path, clock, timezone=None)).windows[24].tools
     assert found.total_calls == len(starts) == 50
     assert found.raw_rows == 149
     assert found.failed == len(failed)

@@ -298,3 +298,17 @@ def test_prices_for_an_hours_cache_come_from_the_transcript(with_transcripts, pr
     text = line(NOW, usage=(0, 0, MILLION, 0), cache_creation={"ephemeral_1h_input_tokens": MILLION})
     (projects / "one.jsonl").write_text(text, "utf-8")
     assert read(with_transcripts, DAY).windows[24].costs.sonnet_cost == 6.0
+
+
+def test_chats_of_a_database_that_was_replaced_by_its_like_are_not_counted_on(amiga, collector, tmp_path):
+    """The same inode, the same moment of its making, no tool row in either: only the chats tell."""
+    amiga.close()
+    empty = amiga.database.read_bytes()
+    amiga.reopen()
+    amiga.message(NOW - 10, (100, 3))
+    amiga.close()
+    assert read(collector).windows[24].claude_api.total_requests == 1
+    with amiga.database.open("r+b") as file:
+        file.write(empty)
+        file.truncate()
+    assert read(collector).windows[24].claude_api.total_requests == 0

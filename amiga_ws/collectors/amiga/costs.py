@@ -44,7 +44,7 @@ class Costs:
         self._usage_stamp: tuple[int, int] | None = None
         self._usage: list[Answer] = []  # what is booked from usage.json
         self._message_sql: str | None = None
-        self._message_id = 0
+        self.message_id = 0  # newest row of messages read
         self._messages: set[tuple[int, int, int]] = set()  # what messages told, to know it again
         self._seen: set[int] = set()  # Task rows booked or waiting
         self._waiting: list[Answer] = []  # Task rows whose model is still to be found out
@@ -77,7 +77,7 @@ class Costs:
         if self._message_sql is not None:
             first = database.query("SELECT min(id) FROM messages WHERE timestamp >= ?", (since,))[0][0]
             newest = database.query("SELECT max(id) FROM messages")[0][0]
-            self._message_id = (first - 1) if first is not None else (newest or 0)
+            self.message_id = (first - 1) if first is not None else (newest or 0)
         if self._backlog_sql is not None and before_id:
             first = database.query("SELECT min(id) FROM tool_usage WHERE timestamp >= ?", (since,))[0][0]
             self._backlog = (first - 1 if first is not None else before_id, before_id)
@@ -89,9 +89,9 @@ class Costs:
             if time.monotonic() > until:
                 return False
         while self._message_sql is not None:
-            rows = database.query(self._message_sql, (self._message_id, CHUNK_ROWS))
+            rows = database.query(self._message_sql, (self.message_id, CHUNK_ROWS))
             for row_id, stamp, read_in, out, write, cached, model in rows:
-                self._message_id = row_id
+                self.message_id = row_id
                 self._message(stamp, (read_in, out, write, cached), model, now)
             if len(rows) < CHUNK_ROWS:
                 break

@@ -140,7 +140,9 @@ class Tail:
         self._same_sql = (
             # Questions of their own, for SQLite looks max and min up one by one and scans for both together.
             "SELECT (SELECT max(id) FROM tool_usage), (SELECT min(id) FROM tool_usage),"  # noqa: S608 - constants
-            f" ({born if 'applied_at' in self._columns['schema_version'] else 'NULL'})"
+            f" ({born if 'applied_at' in self._columns['schema_version'] else 'NULL'}),"
+            f" ({'SELECT max(id) FROM agent_status' if self._columns['agent_status'] else '0'}),"
+            f" ({'SELECT max(id) FROM messages' if self._columns['messages'] else '0'})"
         )
         self._tool_sql = (
             "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - names from this module
@@ -179,8 +181,10 @@ class Tail:
         if not self._columns["tool_usage"]:
             return True
         last = self._last["tool_usage"]
-        newest, oldest, born = database.query(self._same_sql)[0]
+        newest, oldest, born, status, message = database.query(self._same_sql)[0]
         if born != self._born or (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
+            return False
+        if (status or 0) < self._last["agent_status"] or (message or 0) < self._costs.message_id:
             return False
         if self._witness is None:
             return True
