@@ -65,16 +65,18 @@ def load(collector: AmigaCollector) -> tuple[float, float, int]:
             return time.process_time() - cpu, time.perf_counter() - wall, slices
 
 
-def tick_ms(collector: AmigaCollector, clock: ManualClock, ticks: int, before: Callable[[], None]) -> float:
-    """Mean CPU of one reading of the 24 h window, a second apart, each after `before`."""
-    spent = 0.0
+def tick_ms(
+    collector: AmigaCollector, clock: ManualClock, ticks: int, before: Callable[[], None]
+) -> tuple[float, float]:
+    """(mean, median) CPU of one reading of the 24 h window, a second apart, each after `before`."""
+    spent: list[float] = []
     for _ in range(ticks):
         clock.advance(1.0)
         before()
         began = time.thread_time()
         collector.collect(frozenset({24}))
-        spent += time.thread_time() - began
-    return spent / ticks * 1000
+        spent.append((time.thread_time() - began) * 1000)
+    return statistics.mean(spent), statistics.median(spent)
 
 
 def window_ms(collector: AmigaCollector, hours: int) -> tuple[float, float]:
@@ -149,14 +151,16 @@ def measure(root: Path) -> dict[str, float]:
     found = {"load_cpu_s": cpu, "load_wall_s": wall, "slices": slices}
     found |= {"peak_mb": peak / 1000, "grown_mb": (peak - before) / 1000}
     tick_ms(collector, clock, 100, lambda: None)  # the round of looking at known tasks ends
-    found["idle_ms"] = tick_ms(collector, clock, IDLE_TICKS, lambda: None)
+    found["idle_ms"], _ = tick_ms(collector, clock, IDLE_TICKS, lambda: None)
     for hours in HOURS:
         found[f"window_{hours}_first_ms"], found[f"window_{hours}_ms"] = window_ms(collector, hours)
     worker = Worker(root, clock)
     for rate in (10, 200):
         worker.write(rate)
         collector.collect(frozenset({24}))
-        found[f"busy_{rate}_ms"] = tick_ms(collector, clock, BUSY_TICKS, lambda rate=rate: worker.write(rate))
+        found[f"busy_{rate}_ms"], found[f"busy_{rate}_median_ms"] = tick_ms(
+            collector, clock, BUSY_TICKS, lambda rate=rate: worker.write(rate)
+        )
     began = time.process_time()
     for _ in range(2):
         as_amiga_does(root, clock())

@@ -30,8 +30,7 @@ SLICE_S = 0.35  # of work per reading while loading: a reading has a deadline of
 PROGRESS_EVERY_S = 2.0
 MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
-SWEEP_ROWS = 240  # known tasks looked at again at once
-SWEEP_EVERY = 4  # readings, where there are more tasks than that
+SWEEP_ROWS = 60  # known tasks looked at again per reading
 AT_WORK_LIMIT = 400  # tasks read again at each change
 _TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
 
@@ -71,8 +70,7 @@ class Tail:
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
         self._sweep_rowid = 0
-        self._sweep_left = 0  # parts that the current round of looking at known tasks still has
-        self._readings = 0
+        self._sweep_left = 0  # readings that the current round of looking at known tasks still takes
         self._started = time.monotonic()
         self._reported = float("-inf")  # monotonic; when progress was last logged
         self._begun = False
@@ -331,9 +329,6 @@ class Tail:
         """Look at some of the other tasks: any may be changed, or deleted, by hand."""
         if self._sweep_left <= 0 or not self._columns["tasks"]:
             self.settled = True
-            return
-        self._readings += 1
-        if self._task_rowid > SWEEP_ROWS and self._readings % SWEEP_EVERY:
             return
         self._sweep_left -= 1
         after = self._sweep_rowid
