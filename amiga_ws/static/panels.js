@@ -219,7 +219,8 @@ export function markSections(snapshot) {
   show(byId("no-amiga"), absent);
   if (absent) {
     setText(byId("no-amiga-path"), amiga.path ?? format.UNKNOWN);
-    setText(byId("no-amiga-hint"), amiga.hint ?? "");
+    const hint = (amiga.hint ?? "").replace(`looked at ${amiga.path}; `, ""); // that stands above
+    setText(byId("no-amiga-hint"), hint && hint[0].toUpperCase() + hint.slice(1));
     show(byId("no-amiga-hint"), Boolean(amiga.hint));
   }
 }

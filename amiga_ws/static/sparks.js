@@ -61,4 +61,5 @@ function draw(tile, d) {
   }
   const line = /** @type {Element} */ (svg.firstElementChild);
   if (line.getAttribute("d") !== d) line.setAttribute("d", d);
+  svg.toggleAttribute("hidden", !d.includes("L")); // a single point draws nothing but its room
 }

@@ -175,6 +175,7 @@ export class TaskTable {
     setAttr(byId("tasks-table"), "data-long", shown > PHONE_ROWS ? "" : null);
     show(byId("tasks-more"), beyond && shown > 0 && this.older.pages < MAX_PAGES);
     show(byId("tasks-hint"), beyond && shown > 0 && this.older.pages >= MAX_PAGES);
+    show(byId("tasks-foot"), shown > 0);
     show(byId("tasks-table"), shown > 0 || this.snapshot === null);
   }
 

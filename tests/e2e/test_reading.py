@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from pathlib import Path
 
@@ -160,3 +161,23 @@ def test_an_empty_window_leads_to_the_nearest_that_has_something(own_site, look)
     offer.click()
     expect(viewer["#tools-list li"]).to_have_count(1)
     assert "hours=6" in viewer.page.url
+
+
+def test_frozen_values_stand_still_and_come_back_at_once(own_site, look):
+    site = own_site()
+    viewer = look(site).arrive()
+    total = viewer.number("overview.tasks.total")
+    viewer.page.keyboard.press("Space")
+    expect(viewer["#freeze"]).to_have_attribute("aria-pressed", "true")
+    site.sim.queue_task("While it stood still")
+    live = look(site).arrive()  # what comes here has come there too, a tick later at most
+    expect(live["#tasks tbody"]).to_contain_text("While it stood still")
+    expect(viewer["#freeze-lag"]).to_have_text(re.compile(r"LIVE \+[4-9]"))
+    expect(total).to_have_attribute("data-value", "4")
+    viewer.page.keyboard.press("Space")
+    expect(total).to_have_attribute("data-value", "5")
+    expect(viewer["#freeze-lag"]).to_be_hidden()
+    viewer["#freeze"].click()
+    viewer["#tasks-title"].click()
+    viewer.page.keyboard.press("Escape")
+    expect(viewer["#freeze"]).to_have_attribute("aria-pressed", "false")
