@@ -159,12 +159,48 @@ async def test_a_session_of_a_sign_in_link_ends_with_the_link_though_that_has_en
     ],
 )
 async def test_what_cannot_be_revoked_is_told_in_a_sentence(tmp_path, words, sentence):
+    state.load_secret(tmp_path / "state")
     code, stderr = await command(tmp_path, "revoke", *words)
     assert code == 2
     assert sentence in stderr
     assert "Traceback" not in stderr
     file = tmp_path / "state" / FILE
     assert not file.exists() or not file.read_bytes()
+
+
+@pytest.mark.parametrize("words", [["--subject", "ada"], ["--jti", "j"], ["--token", "-"]])
+async def test_the_wrong_folder_is_told_and_not_taken_for_done(tmp_path, words):
+    """Whoever forgets --config must not believe that something was revoked."""
+    code, stderr = await command(tmp_path, "revoke", *words)
+    assert code == 2
+    assert "nothing was ever issued from" in stderr
+    assert "--config" in stderr
+    assert not (tmp_path / "state").exists()
+
+
+async def test_the_configuration_can_be_a_file(server):
+    token = server.token("carol")
+    file = folder_of(server) / "mine.yaml"
+    file.write_text(f"state_dir: {server.settings.state_dir}\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "amiga_ws", "revoke", "--config", str(file), "--subject", "carol"),
+        cwd=CHECKOUT,
+        env=clean_environment(),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await process.communicate()
+    assert (process.returncode, stderr) == (0, b"revoked\n")
+    server._follow_revocations()
+    assert (await server.ask_as(token, "/api/session")).status == 401
+
+
+async def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
+    state.load_secret(tmp_path / "state")
+    (tmp_path / "state" / FILE).mkdir()
+    code, stderr = await command(tmp_path, "revoke", "--jti", "j")
+    assert code == 2
+    assert stderr.count("\n") == 1
+    assert "cannot write to" in stderr
 
 
 # -- with the server down, and over its death ----------------------------------------------------

@@ -39,13 +39,18 @@ def run(args: argparse.Namespace) -> int:
     if args.issued_before is not None and args.subject is None:
         args.command.error("--issued-before goes with --subject")
     settings = settings_of(args)
+    if not (settings.state_dir / state.SECRET_FILE).exists():
+        raise UsageError(
+            f"nothing was ever issued from {settings.state_dir}: name the server's configuration with --config, "
+            "or its folder with --set state_dir=…"
+        )
     authority = Authority(
         state.load_secret(settings.state_dir),
         settings.auth,
         load_keys(settings.auth.keys, settings.state_dir),
     )
-    gate = Gate(authority, settings.auth, settings.state_dir, time.time)
     try:
+        gate = Gate(authority, settings.auth, settings.state_dir, time.time)
         if args.subject is not None:
             gate.revoke_subject(args.subject, args.issued_before)
         elif args.jti is not None:

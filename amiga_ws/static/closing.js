@@ -18,7 +18,7 @@ const WORDS = {
   4502: "The token was refused.",
   4503: "You were signed out.",
   4504: "This sign-in may no longer read metrics.",
-  4505: "This page was silent the longest and made room for a newer one of yours.",
+  4505: "This page was disconnected: by the administrator, or to make room for a newer one of yours.",
   4506: "The server could not read this page's messages.",
 };
 
