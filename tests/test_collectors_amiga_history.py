@@ -101,9 +101,8 @@ class Histories(RuleBasedStateMachine):
         calls = self.open_calls()
         if calls:
             call = calls[pick % len(calls)]
-            # Only the Task tool's answers tell tokens, and only newer tables have a column for them.
-            told = call.tool == "Task" and self.sim.schema >= 10
-            self.sim.end_tool(call, ok=ok, tokens=tokens if told else None)
+            # Only the Task tool's answers tell tokens; older tables have no column for them.
+            self.sim.end_tool(call, ok=ok, tokens=tokens if call.tool == "Task" else None)
 
     @rule(
         pick=st.integers(0, 9), how=st.sampled_from(["complete", "fail", "kill", "stop", "overwrite", "word"])
