@@ -19,7 +19,7 @@ from asyncio import Future
 from typing import Any, ClassVar
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
-from tornado.iostream import SSLIOStream
+from tornado.iostream import IOStream, SSLIOStream
 from tornado.util import _websocket_mask
 from tornado.web import RequestHandler
 from tornado.websocket import (
@@ -81,6 +81,11 @@ class StrictSocket(WebSocketHandler):
                 compression_options=self.get_compression_options(),
             ),
         )
+
+    def _detach_stream(self) -> IOStream:
+        # Tornado would also put seven methods of HTTP out of action, each an attribute of the instance: its
+        # dict would no longer be shared with others of its class, and take 1.3 KiB more of each connection.
+        return self.detach()
 
     def frame_arrived(self, size: int) -> None:
         """Called with the payload's bytes for each frame, before they are read; may raise FrameError."""
