@@ -14,6 +14,7 @@ pytestmark = needs_node
 
 FORGED = "eyJ.eyJ.x"
 HURRY = 20  # a minute of the client's is three seconds of ours
+HURRIED = {"hurry": HURRY, "beyond": 20_000}  # but answers have the time they have
 
 
 def live(url, **options):
@@ -105,11 +106,11 @@ def test_bad_token_is_tried_once(threaded, transport):
     ids=["text", "list", "null", "number", "binary", "deep", "no greeting"],
 )
 def test_what_is_no_frame_ends_the_stream_and_is_tried_again_later(frame):
-    with Odd([frame]) as odd, live(odd.url, transports=["ws"], hurry=HURRY) as peer:
+    with Odd([frame]) as odd, live(odd.url, transports=["ws"]) as peer:
         for attempt in (1, 2):
             waits = peer.until("attempt", attempt)
             assert waits["code"] in (1002, 1007)
-            assert waits["wait"] > 400
+            assert waits["phase"] == "waiting"
         assert uncaught(peer) == []
 
 
@@ -171,7 +172,7 @@ def test_data_may_have_any_name():
 
 @pytest.mark.parametrize(
     ("retry_ms", "least", "most"),
-    [(-5, 240, 250), (0, 240, 250), (1e15, 299_000, 300_000), ("soon", 490, 20_000)],
+    [(-5, 100, 250), (0, 100, 250), (1e15, 299_000, 300_000), ("soon", 300, 20_000)],
 )
 def test_pause_the_server_asks_for_is_kept_within_reason(retry_ms, least, most):
     bye = {"event": "bye", "data": {"code": 4001, "reason": {}, "reconnect": True, "retry_ms": retry_ms}}
@@ -189,19 +190,19 @@ def test_pause_the_server_asks_for_is_kept_within_reason(retry_ms, least, most):
 @pytest.mark.parametrize("beats", [15, 0, -1, 1e12, "often", None])
 def test_stream_that_falls_silent_is_given_up(beats):
     greeting = {"event": "connected", "data": {"heartbeat_interval": beats}}
-    with Odd([greeting]) as odd, live(odd.url, hurry=HURRY, subscribe=False) as peer:
+    with Odd([greeting]) as odd, live(odd.url, subscribe=False, **HURRIED) as peer:
         peer.until("phase", "live")
         since = time.monotonic()
         assert "silent" in peer.until("phase", "waiting")["reason"]
-        assert (time.monotonic() - since) * HURRY > 30
+        assert (time.monotonic() - since) * HURRY > 10
 
 
 def test_proxy_that_drops_upgrades_gets_an_event_stream_until_it_takes_them():
     greeting = f"event: connected\ndata: {json.dumps(GREETING['data'])}\n\n"
     state = f"data: {json.dumps(snapshot())}\n\n"
-    with Odd([GREETING], upgrades=False, events=[greeting, state]) as odd, live(odd.url, hurry=HURRY) as peer:
+    with Odd([GREETING], upgrades=False, events=[greeting, state]) as odd, live(odd.url, **HURRIED) as peer:
         assert peer.until("phase", "live")["transport"] == "sse"
-        assert odd.attempts == ["ws", "ws", "sse"]
+        assert odd.attempts[:3] == ["ws", "ws", "sse"]
         peer.until("snapshot")
         comes_true(lambda: odd.attempts.count("ws") > 2)
         assert "waiting" not in phases(peer)[-1:]
@@ -210,10 +211,29 @@ def test_proxy_that_drops_upgrades_gets_an_event_stream_until_it_takes_them():
             pass
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"], ids=["LF", "CR", "CRLF"])
+def test_event_stream_may_come_in_any_pieces(end):
+    blocks = [
+        ["event: connected", f"data: {json.dumps(GREETING['data'])}"],
+        [f"data:{json.dumps(snapshot())}"],
+    ]
+    text = ": a comment, with data: in it" + end + end
+    text += "".join(end.join([*block, "", ""]) for block in blocks)
+    with Odd(events=[*text]) as odd, live(odd.url, transports=["sse"]) as peer:
+        assert peer.until("snapshot")["total"] == 7
+        assert peer.seen[-2]["frame"] == "metrics_update"
+
+
+def test_line_without_an_end_ends_the_stream():
+    events = ["data: " + "x" * 2**20, *["x" * 2**20] * 16]
+    with Odd(events=events) as odd, live(odd.url, transports=["sse"]) as peer:
+        assert "without an end" in peer.until("phase", "waiting")["reason"]
+
+
 def test_proxies_that_take_and_hand_nothing_on_end_in_polling():
     with Odd(upgrades=True, events=[]) as odd, live(odd.url, hurry=HURRY) as peer:
         assert peer.until("phase", "live")["transport"] == "poll"
-        assert odd.attempts == ["ws", "ws", "sse", "sse", "poll"]
+        assert odd.attempts[:5] == ["ws", "ws", "sse", "sse", "poll"]
         assert peer.until("snapshot")["total"] == 7
 
 

@@ -15,6 +15,7 @@ export class EventStreamParser {
     this.onevent = onevent;
     /** @type {(ms: number) => void} */
     this.onretry = () => {};
+    this.held = "";
     this.rest = "";
     this.event = "";
     /** @type {string[]} */
@@ -29,10 +30,11 @@ export class EventStreamParser {
 
   /** @param {string} chunk */
   feed(chunk) {
+    const text = this.held + chunk;
     // a CR at the very end may be the first half of CRLF: it waits for the next chunk
-    const held = this.rest.endsWith("\r");
-    const lines = ((held ? "\r" : "") + chunk).split(/\r\n|\n|\r(?!$)/);
-    lines[0] = (held ? this.rest.slice(0, -1) : this.rest) + lines[0];
+    this.held = text.endsWith("\r") ? "\r" : "";
+    const lines = text.slice(0, text.length - this.held.length).split(/\r\n|\n|\r/);
+    lines[0] = this.rest + lines[0];
     this.rest = lines.pop() ?? "";
     for (const line of lines) this.#line(line);
   }

@@ -62,7 +62,7 @@ def test_another_window_ends_a_freeze(viewer):
 def test_hidden_tab_asks_for_less_and_is_up_to_date_when_it_is_shown(viewer, wire):
     viewer.arrive()
     viewer.page.evaluate(HIDE, "hidden")
-    assert wire.until(wire.sent, "set_interval", within_s=15)["data"] == {"interval": 15}
+    assert wire.until(wire.sent, "set_interval", within_s=30)["data"] == {"interval": 15}
     viewer.page.evaluate(HIDE, "visible")
     assert wire.until(wire.sent, "set_interval", 2)["data"] == {"interval": 2}
     updates = [frame["event"] for frame in wire.received].count("metrics_update")
@@ -87,6 +87,34 @@ def test_slow_client_is_told(viewer):
     expect(viewer["#toast"]).to_contain_text("values were 1.9 s late, 37 merged")
 
 
+def test_patch_that_does_not_fit_is_never_seen(viewer, site):
+    """What the server answers to the new subscription is."""
+    misfit = {"from": "elsewhere.24.1", "position": "elsewhere.24.2", "timestamp": 1, "hours": 24}
+    misfit["patch"] = [{"op": "replace", "path": "/tasks", "value": None}]
+    asked = []
+
+    def pass_on(socket):
+        server = socket.connect_to_server()
+
+        def from_server(text):
+            socket.send(text)
+            if json.loads(text)["event"] == "metrics_update" and len(asked) == 1:
+                socket.send(json.dumps({"event": "metrics_patch", "data": misfit}))
+
+        def from_page(text):
+            asked.append(json.loads(text))
+            server.send(text)
+
+        server.on_message(from_server)
+        socket.on_message(from_page)
+
+    viewer.page.route_web_socket("**/ws", pass_on)
+    viewer.arrive()
+    site.sim.queue_task("Comes after the misfit")
+    expect(viewer["#tasks tbody"]).to_contain_text("Comes after the misfit")
+    assert [each["event"] for each in asked] == ["subscribe", "subscribe"]
+
+
 def test_restart_of_the_server_leaves_no_blank(look, own_site):
     site = own_site()
     viewer = look(site)
@@ -102,8 +130,8 @@ def test_restart_of_the_server_leaves_no_blank(look, own_site):
           }).observe(document.querySelector("main"), { childList: true, subtree: true, characterData: true });
         }"""
     )
-    site.restart()
-    expect(viewer["#connection"]).not_to_have_attribute("data-state", "live")
+    with viewer.page.expect_websocket(timeout=60_000):
+        site.restart()
     viewer.live(within_s=25)
     site.sim.fail_task(site.sim.start_task(description="Fails after the restart"))
     expect(viewer["#tasks tbody"]).to_contain_text("Fails after the restart")
@@ -133,18 +161,16 @@ def test_clock_that_is_set_while_the_page_is_open_changes_no_age(viewer):
     assert "h" not in age.text_content(), (before, age.text_content())
 
 
-def test_signed_in_in_another_tab_is_signed_in_here(look, site):
+def test_signed_in_in_another_tab_is_signed_in_here(look, own_site):
+    site = own_site()
     viewer = look(site)
-    viewer.forgive(r"status of 401|WebSocket connection")
-    viewer.open("/login?next=/%3Fhours%3D6")
-    viewer["#token"].fill(site.token("brief", "--ttl", "2s"))
-    viewer["#signin"].click()
-    viewer.live()
+    viewer.forgive(LOST + "|status of 401")
+    viewer.arrive("/?hours=6")
     viewer.page.evaluate("window.sameDocument = true")
     viewer.page.context.clear_cookies()
-    # 2 s, then the 25 s in which a renewal would be taken
-    expect(viewer["#signin-panel"]).to_be_visible(timeout=40_000)
-    viewer.gets_session("brief")
+    site.restart()
+    expect(viewer["#signin-panel"]).to_be_visible(timeout=30_000)
+    viewer.gets_session()
     viewer.page.evaluate(HIDE, "hidden")
     viewer.page.evaluate(HIDE, "visible")
     viewer.live()

@@ -68,7 +68,7 @@ def test_server_that_does_not_take_pages_from_disk_is_explained(from_disk, own_s
     viewer = from_disk(site)
     viewer.forgive(r"WebSocket connection|CORS policy|ERR_FAILED|status of 403")
     viewer["#connect"].click()
-    expect(viewer["#problem"]).to_contain_text("origins.allow_null: true")
+    expect(viewer["#problem"]).to_contain_text("origins.allow_null: true", timeout=15_000)
     assert re.search(r"refused 403 .*/ws", site.log())
 
 

@@ -1,7 +1,8 @@
 // The pages' own client in Node: what happens is told on stdout, one JSON object a line.
 //
 //   node live.mjs URL OPTIONS    OPTIONS is JSON: LiveClient's, plain: true for no WebSocket at all, and
-//                                hurry: how many times faster than ours the client's clock runs
+//                                hurry: how many times faster than ours the client's clock runs,
+//                                beyond: only for what it waits for longer than these ms
 //
 // A line on stdin calls it: {"event": method, "data": [arguments]}; {"event": "document"} tells the document.
 import { createInterface } from "node:readline";
@@ -10,10 +11,10 @@ import { LiveClient } from "../../amiga_ws/static/client.js";
 
 const tell = (what) => process.stdout.write(JSON.stringify(what) + "\n");
 const [base, given] = process.argv.slice(2);
-const { plain, hurry = 1, ...options } = JSON.parse(given);
+const { plain, hurry = 1, beyond = 0, ...options } = JSON.parse(given);
 if (plain) delete globalThis.WebSocket;
 const { setTimeout } = globalThis;
-globalThis.setTimeout = (action, ms, ...more) => setTimeout(action, ms / hurry, ...more);
+globalThis.setTimeout = (action, ms, ...more) => setTimeout(action, ms > beyond ? ms / hurry : ms, ...more);
 const now = performance.now.bind(performance);
 performance.now = () => now() * hurry;
 
