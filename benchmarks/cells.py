@@ -34,6 +34,11 @@ class Cell:
         """Whether it is our own server."""
         return self.server == OURS
 
+    @property
+    def plain(self) -> bool:
+        """Whether a bare loop over the same sockets could do it: whole snapshots to clients that all read."""
+        return self.ours and not (self.delta or self.deflate or self.tls or self.stalled or self.once)
+
 
 FLOOR = Cell("floor: socket.send loop", "floor.py")
 WEBSOCKET = Cell("ours WebSocket", OURS)

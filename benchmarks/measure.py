@@ -131,6 +131,11 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
     grown = machine.rss_bytes(server.pid) - full_rss
     noise = machine.noise_between(before, machine.core_times(core), cpu, done["cpu_s"])
     if cell.ours:
+        if cell.plain:
+            server.say("b")
+            load.say(f"ticks {2 * ticks} {plan.gap_us}\n")
+            load.answer(TICKS_S)
+            server.say("b")
         server.say("p")
         load.say(f"ticks {STALL_TICKS} {plan.gap_us}\n")
         load.answer(TICKS_S)
@@ -160,7 +165,7 @@ def _measure(cell: Cell, plan: Plan, server: Child, load: Child, core: int) -> d
     if "fanout_us_per_tick" in inside:
         measured["fanout_us"] = inside["fanout_us_per_tick"] / cell.clients
     return measured | {
-        name: inside[name] for name in ("stall_ms", "stall_cpu_ms", "profile") if name in inside
+        name: inside[name] for name in ("times_bare", "stall_ms", "stall_cpu_ms", "profile") if name in inside
     }
 
 

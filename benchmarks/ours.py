@@ -1,7 +1,8 @@
 """Our own server as the benchmark drives it: `ours.py START BYTES [--profile] [key=value ...]`.
 
 It is the real `Server` with its guard, tokens and limits; only the collectors are synthetic, and beside the
-server's own tick of a second there is a second broadcaster that ticks at each `t` on stdin, with new facts.
+server's own tick of a second there is a second broadcaster that ticks at each `t` on stdin, with new facts;
+between two `b`, every other tick is a bare send loop instead.
 All else (pings, heartbeats, limits) goes by the real clock. Words on stdin and stdout are those of
 peers/common.py.
 """
@@ -20,6 +21,7 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from synthetic import Changing, SyntheticAmiga, SyntheticHost
@@ -75,7 +77,7 @@ class Stopwatch:
 
     def install(self) -> None:
         """Wrap the public methods, for one pair of clock readings a tick each."""
-        publish, advance = Hub.publish, Window.advance
+        publish, advance = Hub.publish, Hub.advance
 
         async def timed_publish(hub: Hub, due: list[tuple[int, int]]) -> None:
             begun = time.thread_time_ns()
@@ -83,13 +85,48 @@ class Stopwatch:
             self.spent_ns += time.thread_time_ns() - begun
             self.ticks += 1
 
-        def timed_advance(window: Window, *args: object) -> State:
+        def timed_advance(hub: Hub, window: Window) -> State:
             begun = time.thread_time_ns()
-            state = advance(window, *args)
+            state = advance(hub, window)
             self.spent_ns -= time.thread_time_ns() - begun
             return state
 
-        Hub.publish, Window.advance = timed_publish, timed_advance
+        Hub.publish, Hub.advance = timed_publish, timed_advance
+
+
+class BareTicks:
+    """Every second tick is a bare loop of `socket.send` over the same sockets: what others do to the machine
+    meanwhile is done to both. CPU of the loop's thread.
+    """
+
+    def __init__(self, server: Driven) -> None:
+        self._server = server
+        self._sends: list[Callable[[bytes], int]] = []
+        self._spent_ns = {"own": 0, "bare": 0}
+        self._next = "own"
+
+    async def tick(self) -> None:
+        """One of ours, then one bare, and so on."""
+        begun = time.thread_time_ns()
+        if self._next == "own":
+            await self._server.step()
+        else:
+            self._send_to_all()
+        self._spent_ns[self._next] += time.thread_time_ns() - begun
+        self._next = "bare" if self._next == "own" else "own"
+
+    def _send_to_all(self) -> None:
+        clients = list(self._server.hub.clients.values())
+        message = clients[0].window.newest.message
+        frame = message.websocket() if clients[0].transport.kind == "websocket" else message.sse()
+        self._sends = self._sends or [client.transport.stream.socket.send for client in clients]
+        for send in self._sends:
+            if send(frame) != len(frame):
+                raise RuntimeError("a socket buffer was full: a bare loop has no answer to that")
+
+    def ratio(self) -> float | None:
+        """Ours to bare; None before both have been."""
+        return self._spent_ns["own"] / self._spent_ns["bare"] if self._spent_ns["bare"] else None
 
 
 class Probe:
@@ -157,6 +194,7 @@ async def serve(start: Path, server: Driven, profiles: Profiles) -> None:
     watch, probe = Stopwatch(), Probe()
     watch.install()
     await server.start()
+    bare, compare = BareTicks(server), False
     print("listening", server.url.rpartition(":")[2], flush=True)
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
@@ -164,9 +202,10 @@ async def serve(start: Path, server: Driven, profiles: Profiles) -> None:
 
     async def tick() -> None:
         struct.pack_into("=Q", begin, 0, time.monotonic_ns())
-        await server.step()
+        await (bare.tick() if compare else server.step())
 
     def read() -> None:
+        nonlocal compare
         for word in os.read(STDIN, 64).decode() or "q":
             if word == "t":
                 if not server.second:
@@ -177,6 +216,8 @@ async def serve(start: Path, server: Driven, profiles: Profiles) -> None:
             elif word == "m":
                 watch.spent_ns = watch.ticks = 0
                 profiles.go("ticks")
+            elif word == "b":
+                compare = not compare
             elif word == "p":
                 profiles.go("none")
                 probe.toggle()
@@ -191,6 +232,8 @@ async def serve(start: Path, server: Driven, profiles: Profiles) -> None:
         "stall_ms": probe.worst_s * 1000,
         "stall_cpu_ms": probe.worst_cpu_s * 1000,
     }
+    if ratio := bare.ratio():
+        measured["times_bare"] = ratio
     if text := profiles.text():
         measured["profile"] = text
     print(json.dumps(measured), flush=True)

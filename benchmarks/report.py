@@ -14,6 +14,7 @@ Runs = dict[str, list[Run]]  # by cell, in the order of the repetitions
 MIDDLES = (
     "cpu_us",
     "fanout_us",
+    "times_bare",
     "p50_ms",
     "p99_ms",
     "last_ms",
@@ -84,6 +85,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("KiB", "kib", "d"),
     ("CPU us", "cpu_us", ".1f"),
     ("x floor", "times_floor", ".2f"),
+    ("x bare", "times_bare", ".2f"),
     ("fan-out us", "fanout_us", ".1f"),
     ("p50 ms", "p50_ms", ".1f"),
     ("p99 ms", "p99_ms", ".1f"),
@@ -175,6 +177,8 @@ def _real(*path: str) -> Callable[[Runs, Run], float | None]:
 PROMISES: tuple[Promise, ...] = (
     Promise("WebSocket to 1,000, CPU of the send loop", _ratio(WEBSOCKET.name, FLOOR.name), 1.35),
     Promise("SSE to 1,000, CPU of the send loop", _ratio(SSE.name, FLOOR.name), 1.35),
+    Promise("WebSocket to 1,000, of a bare loop over the same", _middle(WEBSOCKET.name, "times_bare"), 1.35),
+    Promise("SSE to 1,000, of a bare loop over the same", _middle(SSE.name, "times_bare"), 1.35),
     Promise(
         "WebSocket to 10, fan-out alone, of the send loop", _ratio("ours x10", "floor x10", "fanout_us"), 1.6
     ),
