@@ -126,11 +126,14 @@ class Hub:
                 self._fan_out(window, clients[start : start + SLICE])
 
     def _fan_out(self, window: Window, clients: list[Client]) -> None:
-        """The hot path: one comparison, at most one dict look-up and one system call for each client.
+        """The hot path: two comparisons, a flag and one system call for each client (docs/adr/0001).
 
         The frame was encoded before the first client and is the same bytes object for all of them; a
         client whose transport is busy is owed the newest state and costs nothing more until it drains.
-        `benchmarks/fanout.py` measures this loop.
+
+        Of a tick's 9.7 us for each of 1,000 clients with 16 KiB, 7.9 are the system call as a bare loop
+        over the same sockets makes it, 1.2 this loop with all it asks, 0.3 the beat, 0.3 composing,
+        comparing and encoding (Python 3.11, benchmarks/fanout.py: `x bare`).
         """
         state = window.newest
         if state is None:
