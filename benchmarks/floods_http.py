@@ -70,8 +70,10 @@ async def drip(target: Target, peers: list[socket.socket], drop: bytes) -> None:
 
 
 def head(target: Target, method: str, path: str, *lines: str, end: str = "\r\n\r\n") -> bytes:
-    """Of a request with a good token."""
-    own = [f"Host: 127.0.0.1:{target.port}", f"Authorization: Bearer {target.token}"]
+    """Of a request, with a good token unless it brings one of its own."""
+    own = [f"Host: 127.0.0.1:{target.port}"]
+    if not any(line.startswith("Authorization:") for line in lines):
+        own.append(f"Authorization: Bearer {target.token}")
     return ("\r\n".join([f"{method} {path} HTTP/1.1", *own, *lines]) + end).encode()
 
 

@@ -74,9 +74,9 @@ AMBIGUOUS = {
 }
 
 
-def impatient(server):
-    """What is not whole is given up soon: nothing more will come."""
-    server._http.conn_params.header_timeout = server._http.conn_params.body_timeout = 0.3
+def patience(server, seconds):
+    """How long to wait for what is not whole; with these peers nothing more will come."""
+    server._http.conn_params.header_timeout = server._http.conn_params.body_timeout = seconds
 
 
 async def answers(server, raw):
@@ -97,10 +97,11 @@ def statuses(answer):
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
 async def test_what_is_ambiguous_is_refused_and_nothing_after_it_is_obeyed(server, name):
-    impatient(server)
     session = {"Cookie": server.session()}
     stream = await server.events(headers=session)
+    patience(server, 0.3)
     answer = await answers(server, AMBIGUOUS[name] + SMUGGLED)
+    patience(server, WITHIN_S)
     assert all(400 <= status < 500 for status in statuses(answer)), answer[:300]
     assert len(statuses(answer)) <= 1, answer[:600]
     assert not stream.reader.at_eof()
@@ -188,6 +189,7 @@ def test_no_bytes_get_more_than_a_refusal_out_of_us(threaded):
             assert all(status < 500 for status in statuses(answer)), answer[:300]
             assert b"Traceback" not in answer
 
-        impatient(server)
+        patience(server, 0.3)
         any_request()
+        patience(server, WITHIN_S)
         assert asyncio.run(server.ask("/health")).status == 200
