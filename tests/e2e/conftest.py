@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from installed import Site
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from viewing import Viewer
 
 CHROMIUM = os.environ.get("CHROMIUM")
+
+expect.set_options(timeout=15_000)  # a busy machine takes its time; only a test that fails waits for it
 
 
 # Not for the whole session: a running sync_playwright keeps an asyncio loop on this thread, which others need.

@@ -10,6 +10,7 @@ from states import STATES, staged
 BY_NAME = {state.name: state for state in STATES}
 
 
+@pytest.mark.timeout(400)  # four windows, and a session that has to end by itself
 @pytest.mark.parametrize("name", BY_NAME)
 def test_state_is_shown_and_fits_and_has_no_serious_finding(name, look, tmp_path):
     for viewer in staged(BY_NAME[name], tmp_path, look):

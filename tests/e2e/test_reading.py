@@ -172,7 +172,7 @@ def test_frozen_values_stand_still_and_come_back_at_once(own_site, look):
     site.sim.queue_task("While it stood still")
     live = look(site).arrive()  # what comes here has come there too, a tick later at most
     expect(live["#tasks tbody"]).to_contain_text("While it stood still")
-    expect(viewer["#freeze-lag"]).to_have_text(re.compile(r"LIVE \+[4-9]"))
+    expect(viewer["#freeze-lag"]).to_have_text(re.compile(r"LIVE \+(?![0-3]\s)"))
     expect(total).to_have_attribute("data-value", "4")
     viewer.page.keyboard.press("Space")
     expect(total).to_have_attribute("data-value", "5")

@@ -23,7 +23,7 @@ class Viewer:
         self._forgiven: list[str] = []
         context.add_init_script(LISTEN)
         self.page = context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(20_000)
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("dialog", self._dialog)
@@ -65,7 +65,7 @@ class Viewer:
         )
         return f"{name}={value}"
 
-    def live(self, within_s=10):
+    def live(self, within_s=20):
         """Wait until values have come over a working stream."""
         expect(self["#connection"]).to_have_attribute("data-state", "live", timeout=within_s * 1000)
         expect(self["body"]).to_have_attribute("data-loaded", "", timeout=within_s * 1000)
