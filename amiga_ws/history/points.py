@@ -199,4 +199,5 @@ def shown(grid: Grid, known: set[int], missing: list[list[int]]) -> list[int]:
 
 
 def _short(value: float) -> float:
-    return round(value, 6)
+    """Five digits: a chart shows three, and every page that is opened loads ten thousand of these."""
+    return float(f"{value:.5g}")

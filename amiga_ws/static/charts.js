@@ -13,6 +13,7 @@ import { BY_MINUTE, CHARTS, seriesOf } from "./charts-list.js";
 import { zone } from "./charts-time.js";
 import { byId, setAttr, setText, show } from "./dom.js";
 import { now } from "./clock.js";
+import * as address from "./address.js";
 
 /** @typedef {import('./types.js').Snapshot} Snapshot */
 
@@ -28,7 +29,8 @@ export class Charts {
   /** @param {number} hours @param {{reveal: (taskId: string) => void, shown?: (data: ChartData, snapshot: Snapshot|null) => void}} options */
   constructor(hours, options) {
     this.root = byId("charts");
-    this.hours = hours;
+    const own = Number(address.parameter("charts"));
+    this.hours = this.#buttons().some((button) => Number(button.dataset.hours) === own) ? own : hours;
     this.options = options;
     /** @type {ChartData|null} */
     this.data = null;
@@ -41,9 +43,11 @@ export class Charts {
     this.board = new Board(byId("charts-board"), CHARTS, {
       reveal: options.reveal, zoom: (from, to) => void this.zoom(from, to), back: () => this.back(),
     });
-    for (const button of this.#buttons()) button.addEventListener("click", () => this.setHours(Number(button.dataset.hours)));
+    for (const button of this.#buttons()) button.addEventListener("click", () => this.setHours(Number(button.dataset.hours), true));
     byId("charts-back").addEventListener("click", () => this.back());
     setText(byId("charts-zone"), `times in ${zone()}`);
+    // A hidden page is told little and its clock hardly ticks: what it missed was no gap.
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && this.data) void this.load(); });
     void this.#begin();
   }
 
@@ -62,9 +66,10 @@ export class Charts {
 
   // -- what is shown -----------------------------------------------------------------------------
 
-  /** @param {number} hours */
-  setHours(hours) {
+  /** @param {number} hours @param {boolean} [own] chosen here, and not for the whole page */
+  setHours(hours, own = false) {
     this.hours = hours;
+    address.put({ charts: own ? String(hours) : "" });
     this.closer = null;
     void this.load();
   }

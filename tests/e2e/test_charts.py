@@ -75,7 +75,11 @@ def test_charts_reach_a_year_back_and_follow_the_page(charts):
             charts[f'#charts-window [data-hours="{hours}"]'].click()
         expect(charts[f'#charts-window [data-hours="{hours}"]']).to_have_attribute("aria-pressed", "true")
     expect(charts['#window [data-hours="1"]']).to_have_attribute("aria-pressed", "true")
+    charts.page.reload()
+    expect(charts['#charts-window [data-hours="8760"]']).to_have_attribute("aria-pressed", "true")
+    charts.live()
     charts.page.keyboard.press("2")
+    assert "charts=" not in charts.page.url
     expect(charts['#charts-window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
 
 

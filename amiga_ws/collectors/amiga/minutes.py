@@ -56,8 +56,8 @@ def spans(model: Model, since: float, until: float, now: float) -> list[TaskSpan
     return [
         TaskSpan(
             task_id=shown_id(record.task_id),
-            began=record.created_at or 0.0,
-            ended=record.ended_at,
+            began=round(record.created_at or 0.0, 1),
+            ended=None if record.ended_at is None else round(record.ended_at, 1),
             status=record.status,
             description=one_line(record.description, SPAN_CHARS),
         )
