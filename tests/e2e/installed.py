@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 
@@ -69,6 +70,14 @@ class Site:
         said = running.stderr()
         assert not COMPLAINT.search(said), said
         assert not JWT.search(said), said
+
+    def drain(self):
+        """Tell the server to stop, and wait until it says that it is not ready; `stop` ends the drain."""
+        self._running.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while self.ask("GET", "/ready", {})[0] != 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def restart(self):
         self.stop()

@@ -57,15 +57,15 @@ def test_native_event_source_gets_updates_and_recovers_after_a_restart(quiet):
     site = viewer.site
     viewer.forgive(LOST)
     open_source(viewer)
-    wait(viewer, "stream.updates.length === 1")
+    wait(viewer, "stream.updates.length >= 1")
     assert [event["name"] for event in heard(viewer)["events"]] == ["connected", "subscribed"]
     site.sim.queue_task("Told to an EventSource")
-    wait(viewer, "stream.updates.at(-1).data.overview.tasks.total === 5", within_s=3)
+    wait(viewer, "stream.updates.at(-1).data.overview.tasks.total === 5")
     before = heard(viewer)
     assert all(update["id"] == update["data"]["position"] for update in before["updates"])
 
     site.stop()
-    wait(viewer, "stream.byes.length === 1")
+    wait(viewer, "stream.byes.length >= 1")
     [bye] = heard(viewer)["byes"]
     assert (bye["code"], bye["reconnect"]) == (4001, True)
     site.sim.queue_task("While nobody listened")
@@ -83,12 +83,30 @@ def test_temporary_refusal_is_told_softly_and_overcome(quiet, limit):
     """429 and 503 would kill an EventSource for ever."""
     viewer = quiet(limit)
     open_source(viewer, "first")
-    wait(viewer, "first.updates.length === 1")
+    wait(viewer, "first.updates.length >= 1")
     open_source(viewer, "second")
-    wait(viewer, "second.byes.length === 1")
+    wait(viewer, "second.byes.length >= 1")
     assert heard(viewer, "second")["byes"][0]["reconnect"] is True
     viewer.page.evaluate("first.source.close()")
-    wait(viewer, "second.updates.length === 1", within_s=20)
+    wait(viewer, "second.updates.length >= 1", within_s=20)
+
+
+def test_one_that_comes_while_the_server_drains_finds_the_next_server(quiet):
+    viewer = quiet("server.drain_s=60s")
+    viewer.forgive(LOST)
+    open_source(viewer, "first")
+    wait(viewer, "first.updates.length >= 1")
+    viewer.site.drain()
+    open_source(viewer, "second")
+    wait(viewer, "second.byes.length >= 1")
+    assert heard(viewer, "second")["byes"][0]["code"] == 4001
+    viewer.site.sim.queue_task("Seen by who was there before")
+    wait(viewer, "first.updates.at(-1).data.overview.tasks.total === 5")
+    viewer.site.stop()
+    viewer.site.start()
+    wait(viewer, "first.opened >= 2 && second.updates.length >= 1", within_s=20)
+    viewer.site.drain()
+    viewer.site.stop()  # the second signal: or it would drain for a minute
 
 
 def test_permanent_refusal_ends_it(quiet):
@@ -103,7 +121,7 @@ def test_permanent_refusal_ends_it(quiet):
 def test_deltas_come_as_named_events(quiet):
     viewer = quiet()
     open_source(viewer, query="?interval=1&delta=1")
-    wait(viewer, "stream.updates.length === 1")
+    wait(viewer, "stream.updates.length >= 1")
     viewer.site.sim.queue_task("As a patch")
     wait(viewer, "stream.events.some((event) => event.name === 'metrics_patch')")
     assert len(heard(viewer)["updates"]) == 1
@@ -113,7 +131,7 @@ def test_renewal_of_the_session_extends_the_stream_without_a_reconnect(quiet):
     """Of the EventSource and of a WebSocket alike: both belong to the same sign-in."""
     viewer = quiet()
     open_source(viewer)
-    wait(viewer, "stream.updates.length === 1")
+    wait(viewer, "stream.updates.length >= 1")
     viewer.page.evaluate(
         """() => { window.told = []; window.socket = new WebSocket(location.origin.replace("http", "ws") + "/ws");
           socket.onmessage = (event) => told.push(JSON.parse(event.data).event);
@@ -130,8 +148,8 @@ def test_signing_out_ends_it_for_good(quiet):
     viewer = quiet()
     viewer.forgive("status of 401")
     open_source(viewer)
-    wait(viewer, "stream.updates.length === 1")
+    wait(viewer, "stream.updates.length >= 1")
     assert viewer.fetch("/api/session", method="DELETE")["status"] == 204
-    wait(viewer, "stream.byes.length === 1", within_s=2)
+    wait(viewer, "stream.byes.length >= 1")
     assert heard(viewer)["byes"][0]["code"] == 4503
     wait(viewer, "stream.source.readyState === 2")  # it asked again by itself, once, and was refused
