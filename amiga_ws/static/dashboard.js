@@ -53,7 +53,7 @@ const asked = Number(address.parameter("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
 const header = new Header(() => client.state, () => client.start());
-keepPace(client);
+keepPace(client, () => staying.perhaps());
 const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
 const activity = new Activity(reveal);

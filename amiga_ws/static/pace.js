@@ -10,8 +10,11 @@ const PATIENCE_MS = 10_000; // a glance at another tab changes nothing
 const LOOK_MS = 5_000;
 const SLEPT_MS = 20_000; // more than a busy page is ever late
 
-/** @param {LiveClient} client its interval now is the one for a tab that is looked at */
-export function keepPace(client) {
+/**
+ * @param {LiveClient} client its interval now is the one for a tab that is looked at
+ * @param {() => void} awake after this device has slept, before the client comes back
+ */
+export function keepPace(client, awake) {
   const shownS = client.interval;
   const visible = () => document.visibilityState === "visible";
   let timer = 0;
@@ -34,6 +37,8 @@ export function keepPace(client) {
   setInterval(() => {
     const slept = Date.now() - lookedAt > LOOK_MS + SLEPT_MS;
     lookedAt = Date.now();
-    if (slept && visible()) client.wake();
+    if (!slept || !visible()) return;
+    awake();
+    client.wake();
   }, LOOK_MS);
 }

@@ -22,7 +22,7 @@ export class Staying {
     this.timer = 0;
     this.busy = false;
     for (const event of ["visibilitychange", "pageshow", "online"]) {
-      (event === "visibilitychange" ? document : window).addEventListener(event, () => this.#perhaps());
+      (event === "visibilitychange" ? document : window).addEventListener(event, () => this.perhaps());
     }
   }
 
@@ -49,7 +49,8 @@ export class Staying {
     }
   }
 
-  #perhaps() {
+  /** Looked at again, or awake again: now, if it is worth it. */
+  perhaps() {
     const used = (performance.now() - this.knownAt) / 1000;
     if (used > Math.max(this.life * WORTH, AT_LEAST_S)) void this.now();
   }

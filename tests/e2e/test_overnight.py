@@ -29,6 +29,7 @@ def phone(threaded, look):
         viewer.forgive("WebSocket connection|status of 401")
         viewer.page.clock.install()
         viewer.arrive("/?hours=6")
+        expect(viewer["#who-name"]).to_have_text("owner")  # it knows how long its session lasts
         viewer.page.evaluate("window.sameDocument = true")
         yield viewer
 
