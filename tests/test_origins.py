@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amiga_ws.auth.origins import Origin, OriginPolicy, cookie_refusal, parse_host, parse_origin
@@ -130,6 +130,18 @@ def test_no_text_breaks_the_reader(text):
         assert parsed.host
         assert 0 <= parsed.port <= 65535
     parse_host(text, "http")
+
+
+NEARLY = st.text("[]:.1270localhs3@/#% \t\x00\u3002\uff10", max_size=16)
+NAMES = st.sampled_from(["127.0.0.1:3000", "localhost:3000", "[::1]:3000"])
+
+
+@given(NEARLY | st.builds("{}{}".format, NEARLY, NAMES) | st.builds("{}{}".format, NAMES, NEARLY))
+@example("0[::1]:3000")
+@example("127.0.0.1:03000")
+def test_no_text_that_is_nearly_our_name_is_our_name(text):
+    if PLAIN.host_allowed(text, LOOPBACK, "http"):
+        assert text.lower() in ("127.0.0.1:3000", "localhost:3000", "[::1]:3000")
 
 
 # -- own -----------------------------------------------------------------------------------------

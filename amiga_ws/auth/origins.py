@@ -7,12 +7,16 @@ docs/protocol.md has the table this follows.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+
+_NAME_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:(0|[1-9][0-9]{0,4}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,10 @@ def parse_origin(text: str) -> Origin | None:
         return None
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path:
         return None
-    # urlsplit forgives spaces around, an empty query or fragment; an `@` brings a user name.
+    # urlsplit takes `0[::1]:080` for `::1` at port 80.
+    if not _NAME_AND_PORT.fullmatch(parts.netloc):
+        return None
+    # It forgives spaces around, an empty query or fragment; an `@` brings a user name.
     if any(c in text for c in " ?#@\\") or not text.isascii() or not text.isprintable():
         return None
     return Origin(parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port)
