@@ -87,11 +87,13 @@ client.addEventListener("state", () => {
   if (phase === "signedout") {
     header.who(null);
     if (code === 4503) location.reload(); // revoked or signed out: nothing of it may stay on the screen
+    drawer.makeWay();
   }
   header.connection();
 });
 client.addEventListener("connected", () => {
   void showWho();
+  drawer.follow(); // that has made way for a sign-in
   void charts.load(); // what happened meanwhile; where the server did not run there is a gap
 });
 client.addEventListener("notice", (event) => {
@@ -246,7 +248,10 @@ function toast(text, forMs = 8_000) {
   toastTimer = window.setTimeout(() => { element.hidden = true; }, forMs);
 }
 
-setInterval(() => header.render(), 200);
+setInterval(() => {
+  header.render();
+  drawer.warn(header.warning);
+}, 200);
 setInterval(() => {
   freeze.tick();
   if (freeze.on) return;

@@ -69,6 +69,18 @@ export class Drawer {
     else this.#hide();
   }
 
+  /** Make way for what must be seen first, a sign-in; `follow` comes back to it. */
+  makeWay() {
+    this.#hide();
+  }
+
+  /** The page behind cannot be seen: its warning stands here too. @param {string|null} text null: all is well */
+  warn(text) {
+    const note = byId("drawer-lost");
+    show(note, text !== null);
+    setText(/** @type {Element} */ (note.querySelector("span")), text ?? "");
+  }
+
   /** @param {Opened} what */
   open(what) {
     address.open(what);
@@ -83,7 +95,10 @@ export class Drawer {
 
   /** @param {Opened} what */
   #show(what) {
-    if (this.what?.kind === what.kind && this.what.id === what.id) return;
+    if (this.what?.kind === what.kind && this.what.id === what.id) {
+      if (this.dialog.dataset.state === "error") void this.#read();
+      return;
+    }
     this.what = what;
     this.detail = null;
     this.failedOnly = false;

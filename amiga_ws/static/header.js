@@ -49,6 +49,12 @@ export class Header {
     return this.lostAt > 0 && performance.now() - this.lostAt >= LOST_AFTER_MS;
   }
 
+  /** The banner in one sentence; null while there is nothing to say. */
+  get warning() {
+    if (!this.lost) return null;
+    return `Connection lost. ${this.lastSign ? `Values are ${format.duration((performance.now() - this.lastSign) / 1000)} old.` : "No values yet."}`;
+  }
+
   /** Everything here; cheap enough for five times a second, and it writes only what differs. */
   render() {
     const state = this.state();

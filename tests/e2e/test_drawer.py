@@ -123,6 +123,8 @@ def test_what_is_not_there_is_said(viewer):
     viewer.arrive("/?task=abcdef")
     expect(viewer["#drawer"]).to_have_attribute("data-state", "error")
     expect(viewer["#drawer-problem-text"]).to_contain_text("There is no task abcdef")
+    with viewer.page.expect_response("**/api/tasks/abcdef"):
+        viewer["#drawer-retry"].click()
     viewer.page.keyboard.press("Escape")
     expect(viewer["#drawer"]).to_be_hidden()
     assert "task=" not in viewer.page.url
@@ -136,8 +138,10 @@ def test_a_server_that_is_away_is_said_and_asked_again(own_site, look):
     row_of(viewer, "Upgrade the parser").locator('[data-field="description"]').click()
     expect(viewer["#drawer-problem-text"]).to_have_text("The server cannot be reached.")
     expect(viewer["#drawer-title"]).to_have_text("Upgrade the parser")  # what the page knows already
+    expect(viewer["#drawer-lost"]).to_contain_text("Connection lost.")  # the page's own banner is behind it
     site.start()
-    viewer["#drawer-retry"].click()
+    viewer.live(within_s=40)
+    expect(viewer["#drawer-lost"]).to_be_hidden()
     expect(viewer["#waterfall li"]).to_have_count(1)
 
 

@@ -25,7 +25,8 @@ def expiring(chromium, site):
     context = chromium.new_context()
     viewer = Viewer(context, site)
     viewer.forgive(REFUSED)
-    viewer.open("/login?next=/%3Fhours%3D6")
+    task = next(iter(site.sim.tasks))
+    viewer.open(f"/login?next=/%3Fhours%3D6%26task%3D{task}")
     viewer["#token"].fill(site.token("owner", "--ttl", "4s"))
     viewer["#signin"].click()
     viewer.live()
@@ -141,10 +142,13 @@ def test_expired_session_signs_in_in_place(expiring):
     """The page stays, the view stays, only the stream ends."""
     viewer = expiring
     expect(viewer["#signin-panel"]).to_be_visible(timeout=40_000)
+    expect(viewer["#drawer"]).to_be_hidden()  # it had been open, and would cover what must be seen first
     expect(viewer["#signedout-reason"]).to_contain_text("expired")
     expect(viewer.number("overview.tasks.total")).to_have_attribute("data-value", "4")
     comes_back(viewer)
     expect(viewer["#signin-panel"]).to_be_hidden()
+    expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
+    viewer.page.keyboard.press("Escape")
     assert viewer.page.evaluate("window.sameDocument") is True
     expect(viewer['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
     viewer.site.sim.queue_task("After signing in again")
