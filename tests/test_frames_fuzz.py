@@ -31,7 +31,7 @@ FREE = [
         "messages_burst",
     )
 ]
-LIMIT = 4096
+LIMIT = 1024  # small, so that what Hypothesis may have to print stays so too
 ALIVE, ENDED, CUT = (
     "alive",
     "closed without a code",
@@ -96,9 +96,7 @@ close_payloads = st.builds(
 payloads = st.one_of(
     st.binary(max_size=130),
     st.text(max_size=40).map(str.encode),
-    st.sampled_from(
-        [b"", b'{"event":"unsubscribe"}', "€".encode()[:2], b"x" * 126, b"x" * 3000, b"x" * 5000]
-    ),
+    st.sampled_from([b"", b'{"event":"unsubscribe"}', "€".encode()[:2], b"x" * 126, b"x" * 600, b"x" * 1100]),
 )
 honest = st.one_of(
     st.tuples(st.sampled_from([0x81, 0x01, 0x80, 0x00]), st.just(True), payloads),
@@ -134,7 +132,7 @@ def free(tmp_path_factory):
 
 def opened(free):
     port, token = free
-    peer = socket.create_connection(("127.0.0.1", port), timeout=10)
+    peer = socket.create_connection(("127.0.0.1", port), timeout=60)
     headers = [*handshake(), ("Authorization", f"Bearer {token}")]
     peer.sendall(request_bytes("GET", "/ws", f"127.0.0.1:{port}", headers, close=False))
     reader = peer.makefile("rb")
@@ -144,10 +142,11 @@ def opened(free):
     return peer, reader
 
 
-def ending(peer, reader):
-    """How it stands with a connection: ALIVE when it answers a ping of ours, else its close code, or ENDED."""
-    with contextlib.suppress(ConnectionError):
-        peer.sendall(masked_frame(0x89, b"are you there?"))
+QUESTION = masked_frame(0x89, b"are you there?")
+
+
+def ending(reader):
+    """How it stands with a connection: ALIVE when the question is answered, else its close code, ENDED or CUT."""
     while True:
         try:
             head = reader.read(2)
@@ -162,7 +161,7 @@ def ending(peer, reader):
         if head[0] == 0x8A and payload == b"are you there?":
             return ALIVE
         if head[0] == 0x88:
-            with contextlib.suppress(ConnectionError):  # our ping came after their close frame, or ours
+            with contextlib.suppress(ConnectionError):
                 assert reader.read() == b"", "bytes after the close frame"
             return int.from_bytes(payload[:2], "big") if payload else ENDED
 
@@ -172,10 +171,15 @@ def ending(peer, reader):
 def test_any_frames_lead_where_the_rfcs_say(free, frames):
     peer, reader = opened(free)
     with peer, reader:
+        expected = outcome(frames)
         with contextlib.suppress(ConnectionError):
             for frame in frames:
                 peer.sendall(bytes_of(*frame))
-        assert ending(peer, reader) == outcome(frames)
+                if frame[0] & 15 == 8:
+                    break  # what comes after a close may have the kernel reset the connection, its answer lost
+            if expected == ALIVE:
+                peer.sendall(QUESTION)
+        assert ending(reader) == expected
 
 
 @settings(max_examples=150)
@@ -189,7 +193,7 @@ def test_any_bytes_end_in_silence_or_with_a_code_of_the_rfc(free, frames, flips)
         with contextlib.suppress(ConnectionError):
             peer.sendall(data)
             peer.shutdown(socket.SHUT_WR)
-        found = ending(peer, reader)
+        found = ending(reader)
         assert found in (ALIVE, ENDED, CUT) or 1000 <= found <= 1014 or 3000 <= found <= 4999
 
 
@@ -233,7 +237,7 @@ def test_ten_thousand_malformed_frames_leave_a_quiet_log_and_others_alone(tmp_pa
                 peer, reader = opened(free)
                 with peer, reader, contextlib.suppress(ConnectionError):
                     peer.sendall(b"".join(draw.choices(MALFORMED, k=FRAMES_IN_ALL // connections)))
-                    assert ending(peer, reader) in (1002, 1003, 1007, 1009)
+                    assert ending(reader) in (1002, 1003, 1007, 1009)
             watcher.sendall(masked_frame(0x81, b'{"event":"request_refresh","id":"still here"}'))
             until(events, b'"id":"still here"')
         assert server.stop()[0] == 0

@@ -14,6 +14,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketClosedError
 
@@ -64,8 +66,8 @@ def application(*, deflate):
 
 
 async def serve(port, *, deflate):
-    server = application(deflate=deflate).listen(port, "127.0.0.1")
-    (listening,) = server._sockets.values()
+    (listening,) = bind_sockets(port, "127.0.0.1")
+    HTTPServer(application(deflate=deflate)).add_socket(listening)
     print(f"listening on ws://127.0.0.1:{listening.getsockname()[1]}/ws-echo", flush=True)  # noqa: T201
     await asyncio.Event().wait()
 
