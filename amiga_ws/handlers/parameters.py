@@ -67,7 +67,10 @@ def _value(handler: RequestHandler, field: inspect.Field) -> Any:
         value = number(handler, name, field.default)
         if value != int(value):
             raise HTTPError(400, f"{name} is a whole number")
-        return min(max(int(value), kind.ge or 0), kind.le or 0)
+        least, most = kind.ge, kind.le
+        if least is None or most is None:
+            raise TypeError(f"{name} has no range")  # whatever a peer can make grow has a cap
+        return min(max(int(value), least), most)
     if isinstance(kind, inspect.VarTupleType):
         return tuple(filter(None, text(handler, name, kind.max_length or MOST_CHARS).split(",")))
     if isinstance(kind, inspect.BoolType):
