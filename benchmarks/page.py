@@ -122,7 +122,7 @@ def whole_page(page: Page, url: str, updates: int) -> dict[str, Any]:
 
     page.route_web_socket("**/ws", between)
     page.goto(url)
-    page.wait_for_selector("#charts[data-plot=drawn]")
+    page.wait_for_selector("body[data-loaded] #charts[data-plot=drawn]")
     page.locator("#charts").scroll_into_view_if_needed()
     cdp = page.context.new_cdp_session(page)
     cdp.send("Performance.enable")

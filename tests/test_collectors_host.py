@@ -60,6 +60,20 @@ def test_a_reading_describes_this_host_and_this_process():
     collector.close()
 
 
+def test_psutils_first_answer_which_is_always_zero_is_never_shown(monkeypatch):
+    asked = []
+
+    def cpu_percent(interval=None, percpu=False):
+        known = percpu in asked
+        asked.append(percpu)
+        value = 42.0 if known else 0.0
+        return [value, value] if percpu else value
+
+    monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
+    system = HostCollector().collect(frozenset()).system
+    assert (system.cpu_percent, system.per_cpu) == (42.0, [42.0, 42.0])
+
+
 def test_what_goes_over_the_loopback_is_no_network(monkeypatch):
     def counters(*, pernic):
         assert pernic

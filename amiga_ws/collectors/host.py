@@ -90,6 +90,13 @@ def _traffic() -> tuple[int, int] | None:
     return sum(counter.bytes_recv for counter in real), sum(counter.bytes_sent for counter in real)
 
 
+def _prime() -> None:
+    """psutil's first answers in a thread are 0 and mean nothing: have them, and wait for what they grow to."""
+    psutil.cpu_percent(interval=None)
+    psutil.cpu_percent(interval=None, percpu=True)
+    time.sleep(FIRST_SPAN_S)
+
+
 class HostCollector:
     """Reads CPU, memory, disks, network and this process.
 
@@ -108,12 +115,16 @@ class HostCollector:
         self._disks_read = -math.inf  # monotonic
         self._network = _Rates()
         self._disk_io = _Rates()
+        self._primed = False  # psutil has something to compare its first answer with
         self._silent: set[str] = set()  # readings that failed once and were logged
 
     def collect(self, windows: frozenset[int]) -> HostFacts:
         """One reading; `windows` do not matter. See the Collector protocol."""
         del windows
         now = time.monotonic()
+        if not self._primed:
+            self._primed = True
+            self._try("cpu", _prime)
         cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
         per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
         net = self._try("network", _traffic)
