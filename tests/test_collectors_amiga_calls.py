@@ -13,6 +13,7 @@ from reading import DAY, NOW, Clock, collector_of, read
 from amiga_ws.collectors.amiga.groups import MAX_OPEN, Group
 from amiga_ws.collectors.host import HostCollector
 from amiga_ws.facts import Facts
+from amiga_ws.questions import TaskFilter
 from amiga_ws.simulate import ManualClock, Simulator
 
 
@@ -248,6 +249,16 @@ def test_rows_older_than_any_window_are_not_loaded(amiga, tmp_path, clock):
     assert collector._model.tail.loaded_rows == 0
     old = next(task for task in facts.tasks if task.task_id == "old000")
     assert (old.ended_at, old.tool_calls, old.tool_errors) == (NOW - 19 * 86400, 50, 2)
+
+
+def test_calls_of_an_old_task_that_is_not_shown_are_unknown_and_not_none_at_all(amiga, tmp_path, clock):
+    for number in range(60):
+        amiga.task(f"{number:06x}", "completed", NOW - (20 - number / 1000) * 86400)
+    collector = collector_of(amiga.root, tmp_path / "private", clock)
+    read(collector, frozenset({24}))
+    listed = {task.task_id: task.tool_calls for task in collector.all_tasks(TaskFilter())}
+    assert listed["00003b"] == 0  # one of the newest 50: counted in the file
+    assert listed["000000"] is None
 
 
 @pytest.mark.skipif(

@@ -22,8 +22,9 @@ export class Board {
   /** @param {HTMLElement} container @param {Chart[]} charts @param {Options} [options] */
   constructor(container, charts, options = {}) {
     this.container = container;
+    const begun = Date.now() / 1000; // an axis before there is anything on it
     /** What all cards show; they hold this very object. @type {import('./charts-plot.js').View} */
-    this.view = { from: 0, to: 1, data: new ChartData({ from: 0, to: 0, step: 60, series: {} }), snapshot: null };
+    this.view = { from: begun - 3600, to: begun, data: new ChartData({ from: 0, to: 0, step: 60, series: {} }), snapshot: null };
     this.live = h("p", { class: "hidden-text", "aria-live": "polite" });
     this.pending = 0; // animation frame of the cursor
     const acts = {

@@ -22,6 +22,7 @@ import { axisTime } from "./charts-time.js";
 const SCRIPT = "/static/uplot.js";
 const HEIGHT = 150;
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3], [1, 2]];
+const LEAST_BAND_PX = 2; // of a task's time; hundreds of hairlines over a day say nothing, their marks on top do
 const LEAST_DRAG = 8; // px; less is a click
 
 /** @type {Promise<any>|null} */
@@ -161,8 +162,10 @@ export class Plot {
       const left = Math.max(u.valToPos(Math.max(span.from, view.from), "x", true), bbox.left);
       const right = Math.min(u.valToPos(Math.min(span.to ?? end, view.to), "x", true), bbox.left + bbox.width);
       const width = Math.max(right - left, devicePixelRatio);
-      ctx.fillStyle = this.colours.of("--chart-span");
-      ctx.fillRect(left, bbox.top, width, bbox.height);
+      if (right - left >= LEAST_BAND_PX * devicePixelRatio) {
+        ctx.fillStyle = this.colours.of("--chart-span");
+        ctx.fillRect(left, bbox.top, width, bbox.height);
+      }
       ctx.fillStyle = this.colours.of(span.status === "failed" ? "--bad" : span.status === "running" ? "--info" : "--quiet");
       ctx.fillRect(left, bbox.top, width, 2 * devicePixelRatio);
     }

@@ -53,6 +53,7 @@ class Model:
         self.old_calls: dict[
             str, tuple[int, int]
         ] = {}  # (calls, errors) of tasks older than what is in memory
+        self.begins = float("-inf")  # what happened before is not in memory
         self._summed = False
         self._pruned = float("-inf")
         self._counted = float("-inf")  # when tasks were last looked through for old ones
@@ -69,6 +70,7 @@ class Model:
 
     def read(self, database: Database, now: float) -> bool:
         """Read what is new; False if the database is another one than before."""
+        self.begins = now - HORIZON_S
         if not self.tail.read(database, now):
             return False
         if self.loaded:

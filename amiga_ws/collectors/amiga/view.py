@@ -84,12 +84,10 @@ def task(model: Model, record: TaskRecord) -> Task:
     """One task with what its sessions did."""
     keys = model.owners_of(record.task_id)
     owners = [model.calls.owners[key] for key in keys if key in model.calls.owners]
-    calls = errors = 0
-    for owner in owners:
-        calls += owner.calls + len(owner.open)
-        errors += owner.errors
-    if not owners and record.task_id in model.old_calls:
-        calls, errors = model.old_calls[record.task_id]
+    calls: int | None = sum(owner.calls + len(owner.open) for owner in owners)
+    errors: int | None = sum(owner.errors for owner in owners)
+    if not owners and (record.created_at or 0.0) < model.begins:
+        calls, errors = model.old_calls.get(record.task_id, (None, None))
     tokens, cost = model.ledger.of_owners(keys)
     tool = _current_tool(model, owners) if record.status == "running" else None
     return Task(
