@@ -42,8 +42,13 @@ class SlowLine:
             server.setsockopt(
                 socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL
             )  # before connecting, or it is not told
-            server.connect(("127.0.0.1", self.target))
             self._sockets += [client, server]
+            try:
+                server.connect(("127.0.0.1", self.target))
+            except OSError:  # it has gone, and the page tries to come back
+                client.close()
+                server.close()
+                continue
             threading.Thread(target=self._relay, args=(client, server), daemon=True).start()
 
     def _relay(self, client, server):
