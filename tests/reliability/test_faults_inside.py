@@ -5,14 +5,12 @@ The faults are put in from here: the product has no switch for them.
 
 from __future__ import annotations
 
-import re
-
 import pytest
+from routes import every_route
 from servers import eventually
 
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.handlers import sse
-from amiga_ws.handlers.routes import application
 from amiga_ws.handlers.websocket import MetricsSocket
 
 KNOWN = "what the bug knew"
@@ -25,22 +23,11 @@ def broken(*_args, **_kwargs):
 
 def routes():
     """(path, handler, method) of every method of every route but the streams'."""
-
-    class Nothing:
-        def __getattr__(self, name):
-            return Nothing()
-
-        def __index__(self):
-            return 1
-
-    for rule in application(Nothing()).wildcard_router.rules:
-        path = re.sub(r"\(.*?\)", "0123456789abcdef", rule.matcher.regex.pattern.removesuffix("$")).replace(
-            "\\", ""
-        )
+    for path, handler in every_route():
         if path not in STREAMS:
             for method in ("GET", "POST", "DELETE"):
-                if vars_of(rule.target).get(method.lower()) is not None:
-                    yield path, rule.target, method
+                if vars_of(handler).get(method.lower()) is not None:
+                    yield path, handler, method
 
 
 def vars_of(handler):
