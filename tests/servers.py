@@ -137,6 +137,12 @@ class ServerInHand(Server):
         self.loop = asyncio.get_running_loop()  # for tests that block on another thread
         await super().start()
 
+    async def start(self):
+        """Also wait for the first readings: what they bring is no change that a test has made."""
+        await super().start()
+        await asyncio.wait({self._first_reads}, timeout=WITHIN_S)
+        await eventually(lambda: self.history.source.state != "loading")
+
     async def leave(self):
         """Close what the test's peers have left open, then stop."""
         for peer in self._peers:

@@ -238,12 +238,13 @@ def test_proxies_that_take_and_hand_nothing_on_end_in_polling():
 
 
 def test_device_that_slept_asks_before_it_gives_the_stream_up():
-    greeting = {"event": "connected", "data": {"heartbeat_interval": 1}}
+    greeting = {"event": "connected", "data": {"heartbeat_interval": 2}}
     beat = {"event": "heartbeat", "data": {}}
     with Odd([greeting, update()], answer=lambda _: [beat]) as odd, live(odd.url) as peer:
         peer.until("snapshot")
+        peer.until("frame", "heartbeat")  # the answer to subscribe: nothing is under way when it falls asleep
         peer.process.send_signal(signal.SIGSTOP)
-        time.sleep(5)  # more than 2.5 heartbeats and 2 s: this is no clock of ours to move
+        time.sleep(8)  # more than 2.5 heartbeats and 2 s: this is no clock of ours to move
         peer.process.send_signal(signal.SIGCONT)
         comes_true(lambda: "request_refresh" in [each["event"] for each in odd.heard])
         peer.until("frame", "heartbeat")

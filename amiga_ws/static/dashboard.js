@@ -33,7 +33,7 @@ import { LiveClient } from "./client.js";
 import { keepPace } from "./pace.js";
 import { TaskTable } from "./tasks.js";
 import { Activity } from "./activity.js";
-import { Drawer } from "./drawer.js";
+import { Door } from "./drawer-door.js";
 import { markSections, renderAttention, renderErrors, renderSessions, renderSources, renderTools } from "./panels.js";
 import { bindFields } from "./fields.js";
 import { bindKeys } from "./keys.js";
@@ -58,12 +58,12 @@ const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
 const activity = new Activity(reveal);
 const tasks = new TaskTable(keepInUrl, (id) => drawer.open({ kind: "task", id }));
-const drawer = new Drawer({
+const drawer = new Door({
   opened: (id) => tasks.mark(id),
   home: () => (tasks.current === null ? null : tasks.button(tasks.current)) ?? tasks.search,
   search: (words) => find(words),
   host: drawHostCharts,
-});
+}, toast);
 const freeze = new Freeze(() => { if (header.snapshot) paint(header.snapshot); });
 const charts = new Charts(client.hours, { reveal, shown: renderSparks });
 

@@ -55,7 +55,6 @@ export class Drawer {
     byId("drawer-class").addEventListener("click", () => this.#find(this.#task?.error_class));
     byId("drawer-task").addEventListener("click", () => this.#task && this.open({ kind: "task", id: this.#task.task_id }));
     byId("drawer-copy").addEventListener("click", () => void this.#copy());
-    address.listen(() => this.follow());
   }
 
   get isOpen() {
