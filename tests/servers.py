@@ -134,11 +134,8 @@ class ServerInHand(Server):
         self._peers = []
 
     async def start(self):
-        self.loop = asyncio.get_running_loop()  # for tests that block on another thread
-        await super().start()
-
-    async def start(self):
         """Also wait for the first readings: what they bring is no change that a test has made."""
+        self.loop = asyncio.get_running_loop()  # for tests that block on another thread
         await super().start()
         await asyncio.wait({self._first_reads}, timeout=WITHIN_S)
         await eventually(lambda: self.history.source.state != "loading")

@@ -98,13 +98,13 @@ class Peer:
 
     def say(self, raw):
         """Something that is no request."""
-        with socket.create_connection((self.host, self.port), timeout=WITHIN_S) as connection:
-            # The server may have hung up at any of these steps.
-            with contextlib.suppress(OSError):
-                connection.sendall(raw)
-                connection.shutdown(socket.SHUT_WR)
-                while part := connection.recv(65536):
-                    self.heard.append(part)
+        # The server may hang up at any step after the first.
+        connection = socket.create_connection((self.host, self.port), timeout=WITHIN_S)
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(65536):
+                self.heard.append(part)
 
 
 def routes():
