@@ -52,13 +52,16 @@ def pytest_sessionfinish(session):
     target = session.config.getoption("--promises")
     if not target:
         return
-    rows = ["| promise | test | | measured |", "|---|---|---|---|"]
-    for promise, test, outcome, figures in sorted(
-        session.config.stash[_ROWS].values(), key=lambda row: row[1]
-    ):
-        path, _, name = test.partition("::")
-        rows.append(f"| {promise} | `{Path(path).name}` {name.replace('_', ' ')} | {outcome} | {figures} |")
     document = Path(target)
     before, _, rest = document.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    document.write_text("\n".join([f"{before}{BEGIN}", *rows, f"{END}{after}"]), "utf-8")
+    known, _, after = rest.partition(END)
+    # What did not run this time stands as it was measured last.
+    rows = {
+        line.split(" | ")[1]: line for line in known.splitlines() if line.startswith("| ") and "`" in line
+    }
+    for promise, test, outcome, figures in session.config.stash[_ROWS].values():
+        path, _, name = test.partition("::")
+        cell = f"`{Path(path).name}` {name.replace('_', ' ')}"
+        rows[cell] = f"| {promise} | {cell} | {outcome} | {figures} |"
+    table = ["| promise | test | | measured |", "|---|---|---|---|", *(rows[cell] for cell in sorted(rows))]
+    document.write_text("\n".join([f"{before}{BEGIN}", *table, f"{END}{after}"]), "utf-8")
