@@ -3,11 +3,13 @@
     .venv/bin/python benchmarks/soak.py --minutes 20          # and then 20 cycles of 2,000 connects and resets
     .venv/bin/python benchmarks/soak.py --minutes 1 --cycles 2 --each 200
 
-Viewers stay (half WebSockets, half event streams, all with deltas), others come and go, by close and by reset, some
-stop reading, and the simulated AMIGA is killed and started again once a minute. Every 2 s the server's
-process tells its memory, descriptors, tasks, clients and how late its loop was. Straight lines are laid through
-the last two thirds by least squares: what rises by more than its limit *and* more than twice the slope's own
-error is a leak. Exit code 1 when something leaks, a log line is not expected, or a viewer was lost.
+The simulated AMIGA is killed and started again once a minute. For a third of the time nobody watches: what memory
+grows by then is AMIGA's new rows, which are kept for eight days, and the hour of history, which fills. Then viewers
+stay (half WebSockets, half event streams, all with deltas), others come and go, by close and by reset, and some
+stop reading. Every second the server's process tells its memory, descriptors, tasks, clients and how late its loop was.
+Straight lines are laid through the last two thirds of both parts by least squares: what rises with clients by more
+than its limit above what it does without, *and* by more than twice the slopes' own error, is a leak. Exit code 1 when
+something leaks, a log line is not expected, or a viewer was lost.
 """
 
 from __future__ import annotations
@@ -44,11 +46,12 @@ from amiga_ws.auth.tokens import Authority
 from amiga_ws.state import load_secret
 
 TREE = Path(__file__).resolve().parent.parent
-SAMPLE_S = 2.0
+SAMPLE_S = 1.0
 PROBE_S = 0.2
 PARTS = 20  # of a run, each with a p99 of its own
 STEADY, CHURNERS, SLOW = 60, 12, 4  # clients of each kind at a time
 AMIGA_LIFE_S = 60.0
+ALONE = 1 / 3  # of the time, at its begin
 LEAK_MIB_PER_H = 1.0
 DRIFT = 0.1  # of the p99 at the begin
 AGAIN = 1.05  # what the last cycle may use of what the fifth one did
@@ -61,7 +64,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST
 
 
 async def serve(folder: Path, port: int) -> None:
-    """A server until SIGTERM that writes one JSON line each 2 s."""
+    """A server until SIGTERM that writes one JSON line a second."""
     settings = settings_for(folder, port)
     log.configure("info")
     server, stopping = Server(settings), asyncio.Event()
@@ -195,25 +198,34 @@ class Line:
         spread = sum((at - mean) ** 2 for at in x)
         return cls(intercept + slope * x[0], slope, (left / (len(x) - 2) / spread) ** 0.5)
 
+    def above(self, other: Line) -> Line:
+        """How much steeper this one is."""
+        return Line(self.start, self.slope - other.slope, (self.error**2 + other.error**2) ** 0.5)
+
     def rises(self, more_than: float) -> bool:
         """Whether the slope is above a limit, and that beyond its error."""
         return self.slope - 2 * self.error > more_than
 
 
-def judge(samples: list[tuple[float, dict[str, Any]]], seen: Seen, lines: Counter[str]) -> dict[str, Any]:
-    """Figures, and under `wrong` what is not as promised."""
+def judge(
+    samples: list[tuple[float, dict[str, Any]]], joined: float, seen: Seen, lines: Counter[str]
+) -> dict[str, Any]:
+    """Figures, and under `wrong` what is not as promised. Clients came at `joined`."""
     began, ended = samples[0][0], samples[-1][0]
-    late = [(at, sample) for at, sample in samples if at >= began + (ended - began) / 3]
     told: dict[str, Any] = {"minutes": round((ended - began) / 60, 1), "wrong": []}
     for name, limit in (("rss_mib", LEAK_MIB_PER_H), ("fds", 2.0), ("tasks", 2.0)):
-        line = Line.through([(at, sample[name]) for at, sample in late])
+        points = [(at, sample[name]) for at, sample in samples]
+        without = Line.through(part(points, began, joined))
+        line = Line.through(part(points, joined, ended)).above(without)
         told[name] = {
             "at_end": round(samples[-1][1][name], 1),
-            "per_hour": round(line.slope * 3600, 2),
+            "without_clients_per_hour": round(without.slope * 3600, 2),
+            "more_with_clients_per_hour": round(line.slope * 3600, 2),
             "error": round(line.error * 3600, 2),
         }
         if line.rises(limit / 3600):
             told["wrong"].append(f"{name} rises")
+    began = joined
     told["cpu_lag_ms_max"] = max(sample["cpu_lag_ms"] for _, sample in samples)
     told["delay_ms"] = drift(seen, began, (ended - began) / PARTS, told["wrong"])
     unexpected = {line: number for line, number in lines.items() if not EXPECTED.search(line)}
@@ -223,6 +235,11 @@ def judge(samples: list[tuple[float, dict[str, Any]]], seen: Seen, lines: Counte
     if seen.lost:
         told["wrong"].append(f"{seen.lost} steady viewers were sent away")
     return told
+
+
+def part(points: list[tuple[float, float]], begin: float, end: float) -> list[tuple[float, float]]:
+    """The last two thirds of a time."""
+    return [(at, value) for at, value in points if begin + (end - begin) / 3 <= at <= end]
 
 
 def drift(seen: Seen, began: float, part_s: float, wrong: list[str]) -> dict[str, float]:
@@ -300,15 +317,17 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
     ]
     seen, crowd = Seen(), Crowd(port)
     async with ServerProcess(folder, port) as server:
+        tasks = [asyncio.create_task(play_amiga(folder / "amiga"))]
+        await asyncio.sleep(minutes * 60 * ALONE)
+        joined = time.monotonic()
         viewers = [Steady(crowd, tokens[n % len(tokens)], sse=n % 2 == 1) for n in range(STEADY)]
         for viewer in viewers:
             viewer.seen = seen
-        tasks = [asyncio.create_task(viewer.run()) for viewer in viewers]
+        tasks += [asyncio.create_task(viewer.run()) for viewer in viewers]
         tasks.append(asyncio.create_task(viewers[0].ask()))
         tasks += [asyncio.create_task(churn(crowd, tokens)) for _ in range(CHURNERS)]
         tasks += [asyncio.create_task(stop_reading(crowd, tokens)) for _ in range(SLOW)]
-        tasks.append(asyncio.create_task(play_amiga(folder / "amiga")))
-        ends = time.monotonic() + minutes * 60
+        ends = joined + minutes * 60 * (1 - ALONE)
         while (left := ends - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 30))
             latest = server.samples[-1][1]
@@ -318,7 +337,7 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
         ends_with = await asyncio.gather(*tasks, return_exceptions=True)
         broken = [repr(end) for end in ends_with if not isinstance(end, asyncio.CancelledError)]
         soaked = list(server.samples)
-        told = judge(soaked, seen, server.lines())
+        told = judge(soaked, joined, seen, server.lines())
         told["wrong"] += broken
         baseline = await server.empty()
         rounds = []
