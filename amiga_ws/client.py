@@ -31,8 +31,12 @@ class Transport(Protocol):
     def waiting(self) -> object | None:
         """None unless bytes of ours wait for the peer; an attribute, because every beat asks every client."""
 
-    def offer(self, message: Message) -> bool:
-        """Send unless busy; False when it was. The hot path: once for each client and tick."""
+    @property
+    def frame(self) -> Callable[[Message], bytes]:
+        """What makes of a message the bytes for this peer: the same ones for all peers that have it in common."""
+
+    def offer(self, data: bytes) -> bool:
+        """Send what `frame` made unless busy; False when it was. The hot path: once for each client and tick."""
 
     def send(self, message: Message) -> None:
         """Send now; what the kernel refuses is kept and `Client.drained` called when it has left."""

@@ -58,6 +58,10 @@ class FakeTransport:
     def waiting(self):
         return self if self.full else None
 
+    @staticmethod
+    def frame(message):
+        return message
+
     def offer(self, message):
         if self.full:
             return False

@@ -52,7 +52,7 @@ def framed(kind):
 def offered_until_busy(transport):
     """How many snapshots it took."""
     taken = 0
-    while transport.offer(SNAPSHOT):
+    while transport.offer(transport.frame(SNAPSHOT)):
         taken += 1
     return taken
 
@@ -70,7 +70,7 @@ async def test_a_peer_that_reads_nothing_has_at_most_twenty_snapshots_queued(kin
     async with connected(kind) as (transport, _peer):
         assert 1 <= offered_until_busy(transport) <= MOST_QUEUED
         assert transport.busy()
-        assert not transport.offer(SNAPSHOT)
+        assert not transport.offer(transport.frame(SNAPSHOT))
 
 
 @KINDS
@@ -83,7 +83,7 @@ async def test_what_the_kernel_took_in_part_arrives_whole_and_frees_the_transpor
         assert await read(peer, taken * len(framed(kind))) == framed(kind) * taken
         await asyncio.wait_for(drained.wait(), 5)
         assert not transport.busy()
-        assert transport.offer(SNAPSHOT)
+        assert transport.offer(transport.frame(SNAPSHOT))
         assert await read(peer, len(framed(kind))) == framed(kind)
 
 
@@ -105,7 +105,7 @@ async def test_a_frame_does_not_overtake_what_was_written_beside_it():
         pong = b"\x8a\x05here?"
         transport.written_beside(transport.stream.write(pong))
         taken = peer.recv(1 << 17)
-        assert not transport.offer(SNAPSHOT)
+        assert not transport.offer(transport.frame(SNAPSHOT))
         transport.send(SNAPSHOT)
         expected = sent + pong + frame
         assert taken + await read(peer, len(expected) - len(taken)) == expected
@@ -117,7 +117,7 @@ async def test_nothing_follows_the_end_whether_or_not_something_waits(kind):
         transport.send(SNAPSHOT)
         transport.end()
         transport.send(SNAPSHOT)
-        assert transport.offer(SNAPSHOT)
+        assert transport.offer(transport.frame(SNAPSHOT))
         transport.abort()
         assert await read(peer, len(framed(kind))) == framed(kind)
         assert await asyncio.get_running_loop().sock_recv(peer, 1) == b""
@@ -137,8 +137,8 @@ async def test_a_peer_that_has_gone_takes_everything_and_is_closed(kind):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         peer.close()
         while not transport.closed():
-            assert transport.offer(SNAPSHOT)
+            assert transport.offer(transport.frame(SNAPSHOT))
             await asyncio.sleep(0)
-        assert transport.offer(SNAPSHOT)
+        assert transport.offer(transport.frame(SNAPSHOT))
         transport.send(SNAPSHOT)
         assert not transport.busy()

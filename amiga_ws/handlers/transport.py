@@ -47,7 +47,7 @@ class StreamTransport:
         """Whether bytes wait in our buffer: the kernel's is full, so the peer is slow."""
         return self.waiting is not None
 
-    def write_if_idle(self, data: bytes) -> bool:
+    def offer(self, data: bytes) -> bool:
         """Write unless something waits already: then nothing is done, and the answer is False.
 
         The hot path. Straight to the socket: IOStream.write would make a future and copy into its buffer for
@@ -68,7 +68,7 @@ class StreamTransport:
 
     def write_now(self, data: bytes) -> None:
         """Write in any case: at once where nothing waits, else after what does."""
-        if not self.write_if_idle(data):
+        if not self.offer(data):
             self.write(data)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -140,25 +140,21 @@ def _forget_closed(future: asyncio.Future[None]) -> None:
 class WebSocketTransport(StreamTransport):
     """Frames to a WebSocket peer. Its handler calls `end` after a close frame (RFC 6455, 5.5.1)."""
 
-    __slots__ = ("_frame", "_handler")
+    __slots__ = ("_handler", "frame")
     kind: Literal["websocket", "sse"] = "websocket"
 
     def __init__(self, handler: WebSocketHandler, stream: IOStream, *, deflated: bool) -> None:
         super().__init__(stream)
         self._handler = handler
-        self._frame = Message.deflated if deflated else Message.websocket
-
-    def offer(self, message: Message) -> bool:
-        """Send one frame unless busy."""
-        return self.write_if_idle(self._frame(message))
+        self.frame = Message.deflated if deflated else Message.websocket
 
     def send(self, message: Message) -> None:
         """Send one frame."""
-        self.write_now(self._frame(message))
+        self.write_now(self.frame(message))
 
     def ping(self) -> None:
         """Ask for a pong."""
-        self.write_if_idle(PING_FRAME)
+        self.offer(PING_FRAME)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; Tornado ends the socket when the peer answers or 5 s later."""
@@ -170,10 +166,7 @@ class SseTransport(StreamTransport):
 
     __slots__ = ()
     kind: Literal["websocket", "sse"] = "sse"
-
-    def offer(self, message: Message) -> bool:
-        """Send one block unless busy."""
-        return self.write_if_idle(message.sse())
+    frame = staticmethod(Message.sse)
 
     def send(self, message: Message) -> None:
         """Send one block."""
