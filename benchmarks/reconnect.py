@@ -74,7 +74,8 @@ class Lag:
         return told
 
 
-def settings_for(folder: Path, port: int) -> Settings:
+def settings_for(folder: Path, port: int, amiga: Path | None = None) -> Settings:
+    """All that one server keeps is below `folder`; so is the AMIGA it reads, unless that is given."""
     many = "1000000"
     limits = {
         "limits.connections": "10000",
@@ -84,7 +85,11 @@ def settings_for(folder: Path, port: int) -> Settings:
         "limits.new_connections_burst": "100000",
         "log.level": "warning",
     }
-    given = [f"state_dir={folder / 'state'}", f"amiga.root={folder / 'amiga'}", f"server.port={port}"]
+    given = [
+        f"state_dir={folder / 'state'}",
+        f"amiga.root={amiga or folder / 'amiga'}",
+        f"server.port={port}",
+    ]
     return load(None, [*given, *(f"{key}={value}" for key, value in limits.items())], {}, folder)
 
 

@@ -3,19 +3,20 @@
     .venv/bin/python benchmarks/soak.py --minutes 20          # and then 20 cycles of 2,000 connects and resets
     .venv/bin/python benchmarks/soak.py --minutes 1 --cycles 2 --each 200
 
-The simulated AMIGA is killed and started again once a minute. For a third of the time nobody watches: what memory
-grows by then is AMIGA's new rows, which are kept for eight days, and the hour of history, which fills. Then viewers
-stay (half WebSockets, half event streams, all with deltas), others come and go, by close and by reset, and some
-stop reading. Every second the server's process tells its memory, descriptors, tasks, clients and how late its loop was.
-Straight lines are laid through the last two thirds of both parts by least squares: what rises with clients by more
-than its limit above what it does without, *and* by more than twice the slopes' own error, is a leak. Exit code 1 when
-something leaks, a log line is not expected, or a viewer was lost.
+The simulated AMIGA is killed and started again once a minute. Viewers stay (half WebSockets, half event streams, all
+with deltas), others come and go, by close and by reset, and some stop reading. A second server reads the same AMIGA and
+nobody watches it: what its memory grows by is AMIGA's new rows, which are kept for eight days, and the hour of history,
+which fills. Every second both tell their memory, descriptors, tasks, clients and how late their loops were. A straight
+line is laid through the difference of the two in the last two thirds of the time by least squares: what rises by more
+than its limit, *and* by more than twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line
+is not expected, or a viewer was lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import contextlib
 import json
 import os
@@ -51,21 +52,21 @@ PROBE_S = 0.2
 PARTS = 20  # of a run, each with a p99 of its own
 STEADY, CHURNERS, SLOW = 60, 12, 4  # clients of each kind at a time
 AMIGA_LIFE_S = 60.0
-ALONE = 1 / 3  # of the time, at its begin
 LEAK_MIB_PER_H = 1.0
 DRIFT = 0.1  # of the p99 at the begin
 AGAIN = 1.05  # what the last cycle may use of what the fifth one did
 # What a server under such clients may say; anything else is unexpected.
 EXPECTED = re.compile(r"^INFO .*(clos|cutt)ing \w+ of |^INFO .* read(ing)? AMIGA's history")
+Samples = list[tuple[float, dict[str, Any]]]  # (monotonic, what a server's process told)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST
 
 
 # -- the server ----------------------------------------------------------------------------------
 
 
-async def serve(folder: Path, port: int) -> None:
+async def serve(folder: Path, port: int, amiga: Path) -> None:
     """A server until SIGTERM that writes one JSON line a second."""
-    settings = settings_for(folder, port)
+    settings = settings_for(folder, port, amiga)
     log.configure("info")
     server, stopping = Server(settings), asyncio.Event()
     await server.start()
@@ -198,34 +199,26 @@ class Line:
         spread = sum((at - mean) ** 2 for at in x)
         return cls(intercept + slope * x[0], slope, (left / (len(x) - 2) / spread) ** 0.5)
 
-    def above(self, other: Line) -> Line:
-        """How much steeper this one is."""
-        return Line(self.start, self.slope - other.slope, (self.error**2 + other.error**2) ** 0.5)
-
     def rises(self, more_than: float) -> bool:
         """Whether the slope is above a limit, and that beyond its error."""
         return self.slope - 2 * self.error > more_than
 
 
-def judge(
-    samples: list[tuple[float, dict[str, Any]]], joined: float, seen: Seen, lines: Counter[str]
-) -> dict[str, Any]:
-    """Figures, and under `wrong` what is not as promised. Clients came at `joined`."""
+def judge(samples: Samples, unwatched: Samples, seen: Seen, lines: Counter[str]) -> dict[str, Any]:
+    """Figures, and under `wrong` what is not as promised."""
     began, ended = samples[0][0], samples[-1][0]
     told: dict[str, Any] = {"minutes": round((ended - began) / 60, 1), "wrong": []}
     for name, limit in (("rss_mib", LEAK_MIB_PER_H), ("fds", 2.0), ("tasks", 2.0)):
-        points = [(at, sample[name]) for at, sample in samples]
-        without = Line.through(part(points, began, joined))
-        line = Line.through(part(points, joined, ended)).above(without)
+        beside = Line.through(late([(at, sample[name]) for at, sample in unwatched]))
+        line = Line.through(late(apart(samples, unwatched, name)))
         told[name] = {
             "at_end": round(samples[-1][1][name], 1),
-            "without_clients_per_hour": round(without.slope * 3600, 2),
+            "unwatched_per_hour": round(beside.slope * 3600, 2),
             "more_with_clients_per_hour": round(line.slope * 3600, 2),
             "error": round(line.error * 3600, 2),
         }
         if line.rises(limit / 3600):
             told["wrong"].append(f"{name} rises")
-    began = joined
     told["cpu_lag_ms_max"] = max(sample["cpu_lag_ms"] for _, sample in samples)
     told["delay_ms"] = drift(seen, began, (ended - began) / PARTS, told["wrong"])
     unexpected = {line: number for line, number in lines.items() if not EXPECTED.search(line)}
@@ -237,9 +230,17 @@ def judge(
     return told
 
 
-def part(points: list[tuple[float, float]], begin: float, end: float) -> list[tuple[float, float]]:
-    """The last two thirds of a time."""
-    return [(at, value) for at, value in points if begin + (end - begin) / 3 <= at <= end]
+def apart(samples: Samples, unwatched: Samples, name: str) -> list[tuple[float, float]]:
+    """By how much the watched server has more, at each of its samples that has one of the other beside it."""
+    other = [at for at, _ in unwatched]
+    pairs = ((at, sample, bisect.bisect(other, at) - 1) for at, sample in samples)
+    return [(at, sample[name] - unwatched[place][1][name]) for at, sample, place in pairs if place >= 0]
+
+
+def late(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The last two thirds of the time."""
+    since = points[0][0] + (points[-1][0] - points[0][0]) / 3
+    return [point for point in points if point[0] >= since]
 
 
 def drift(seen: Seen, began: float, part_s: float, wrong: list[str]) -> dict[str, float]:
@@ -268,10 +269,10 @@ def drift(seen: Seen, began: float, part_s: float, wrong: list[str]) -> dict[str
 class ServerProcess:
     """`serve` in a process of its own; its lines are collected while the block lasts."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._command = [sys.executable, __file__, "--serve", str(folder), str(port)]
+    def __init__(self, folder: Path, port: int, amiga: Path) -> None:
+        self._command = [sys.executable, __file__, "--serve", str(folder), str(port), str(amiga)]
         self._errors = folder / "stderr"
-        self.samples: list[tuple[float, dict[str, Any]]] = []
+        self.samples: Samples = []
         self._empty: asyncio.Future[dict[str, Any]] | None = None  # somebody waits for it
 
     async def __aenter__(self) -> ServerProcess:
@@ -308,7 +309,7 @@ class ServerProcess:
 
 
 async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str, Any]:
-    port = free_port()
+    port, amiga = free_port(), folder / "amiga"
     settings = settings_for(folder, port)
     authority = Authority(load_secret(settings.state_dir), settings.auth)
     tokens = [
@@ -316,10 +317,13 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
         for n in range(100)
     ]
     seen, crowd = Seen(), Crowd(port)
-    async with ServerProcess(folder, port) as server:
-        tasks = [asyncio.create_task(play_amiga(folder / "amiga"))]
-        await asyncio.sleep(minutes * 60 * ALONE)
-        joined = time.monotonic()
+    beside = folder / "unwatched"
+    beside.mkdir()
+    async with (
+        ServerProcess(folder, port, amiga) as server,
+        ServerProcess(beside, free_port(), amiga) as unwatched,
+    ):
+        tasks = [asyncio.create_task(play_amiga(amiga))]
         viewers = [Steady(crowd, tokens[n % len(tokens)], sse=n % 2 == 1) for n in range(STEADY)]
         for viewer in viewers:
             viewer.seen = seen
@@ -327,7 +331,7 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
         tasks.append(asyncio.create_task(viewers[0].ask()))
         tasks += [asyncio.create_task(churn(crowd, tokens)) for _ in range(CHURNERS)]
         tasks += [asyncio.create_task(stop_reading(crowd, tokens)) for _ in range(SLOW)]
-        ends = joined + minutes * 60 * (1 - ALONE)
+        ends = time.monotonic() + minutes * 60
         while (left := ends - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 30))
             latest = server.samples[-1][1]
@@ -336,8 +340,7 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
             task.cancel()
         ends_with = await asyncio.gather(*tasks, return_exceptions=True)
         broken = [repr(end) for end in ends_with if not isinstance(end, asyncio.CancelledError)]
-        soaked = list(server.samples)
-        told = judge(soaked, joined, seen, server.lines())
+        told = judge(list(server.samples), list(unwatched.samples), seen, server.lines())
         told["wrong"] += broken
         baseline = await server.empty()
         rounds = []
@@ -377,12 +380,13 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=20, help="of connects and resets, after the soak")
     parser.add_argument("--each", type=int, default=2000, help="connections in a cycle")
     parser.add_argument("--json", help="write the result there too")
-    parser.add_argument("--serve", nargs=2, metavar=("FOLDER", "PORT"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, metavar=("FOLDER", "PORT", "AMIGA"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if args.serve:
-        asyncio.run(serve(Path(args.serve[0]), int(args.serve[1])))
+        folder, port, amiga = args.serve
+        asyncio.run(serve(Path(folder), int(port), Path(amiga)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         told = asyncio.run(run(Path(folder), args.minutes, args.cycles, args.each))
