@@ -371,8 +371,7 @@ def _certificate(settings: Settings) -> tuple[Path, Path] | None:
 
 
 def _unusable(settings: Settings, error: OSError) -> str:
-    reason = error.strerror or error
-    return f"cannot use state_dir {settings.state_dir}: {reason}; check its owner and rights"
+    return f"cannot use state_dir {settings.state_dir}: {state.reason(error)}"
 
 
 # -- the process ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,24 @@ class BadSecretError(StateError):
     """What is there must not be used as a secret: no later start will like it better."""
 
 
+class NotKeptError(StateError):
+    """A line could not be written, so nothing has changed. `full`: there is no room for it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"cannot write {path}: {reason(error)}")
+        self.full = _is_full(error)
+
+
+def reason(error: OSError) -> str:
+    """Why something under `state_dir` cannot be used, and what to do about it."""
+    advice = "make room on its disk" if _is_full(error) else "check the owner and rights of state_dir"
+    return f"{error.strerror or error}; {advice}"
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 # -- secret --------------------------------------------------------------------------------------
 
 
@@ -53,9 +71,7 @@ def load_secret(state_dir: Path) -> bytes:
             _create_secret(path)
         return _read_secret(path)
     except OSError as error:
-        raise StateError(
-            f"cannot use {path}: {error.strerror}; check the owner and rights of state_dir"
-        ) from error
+        raise StateError(f"cannot use {path}: {reason(error)}") from error
 
 
 def _create_secret(path: Path) -> None:
@@ -117,7 +133,8 @@ def withdraw_server(state_dir: Path) -> None:
     """Remove `server.json` if it is ours."""
     path = state_dir / SERVER_FILE
     if _server_json(path).get("pid") == os.getpid():
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that has become read-only: nobody believes it once our pid has gone
+            path.unlink()
 
 
 def read_server_url(state_dir: Path) -> str | None:
@@ -170,15 +187,25 @@ class AppendLog:
         make_private_dir(path.parent)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add one line, durably. Raises OSError."""
+        """Add one line, durably. Raises NotKeptError."""
         line = json.dumps(entry).encode() + b"\n"
-        with self._locked() as descriptor:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            if end and os.pread(descriptor, 1, end - 1) != b"\n":
-                line = b"\n" + line  # after a torn line
-            if os.write(descriptor, line) != len(line):  # the disk is full
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-            os.fsync(descriptor)
+        try:
+            with self._locked() as descriptor:
+                end = os.lseek(descriptor, 0, os.SEEK_END)
+                if end and os.pread(descriptor, 1, end - 1) != b"\n":
+                    line = b"\n" + line  # after a torn line
+                try:
+                    if os.write(descriptor, line) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(descriptor)
+                except OSError:
+                    with suppress(OSError):
+                        os.ftruncate(
+                            descriptor, end
+                        )  # who is told that it was not kept must not find it kept
+                    raise
+        except OSError as error:
+            raise NotKeptError(self._path, error) from error
 
     def read_new(self) -> list[dict[str, Any]]:
         """The complete lines since the last call (all, the first time, and when the file was rewritten)."""
@@ -198,7 +225,7 @@ class AppendLog:
         return [entry for line in complete.splitlines() if (entry := _object(line)) is not None]
 
     def rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> int:
-        """Drop the entries that `keep` denies; how many are left."""
+        """Drop the entries that `keep` denies; how many are left. Raises OSError."""
         with self._locked():
             entries = [
                 entry for line in self._path.read_bytes().splitlines() if (entry := _object(line)) is not None
@@ -208,8 +235,12 @@ class AppendLog:
                 return len(kept)
             aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             aside.unlink(missing_ok=True)
-            _write_private(aside, "".join(json.dumps(entry) + "\n" for entry in kept))
-            aside.replace(self._path)
+            try:
+                _write_private(aside, "".join(json.dumps(entry) + "\n" for entry in kept))
+                aside.replace(self._path)
+            except OSError:
+                aside.unlink(missing_ok=True)  # on a full disk it is what others need
+                raise
         return len(kept)
 
     @contextmanager
@@ -258,7 +289,7 @@ class UsedLogins:
             self._exp[str(entry.get("jti"))] = _time(entry, "exp")
 
     def use(self, jti: str, exp: float, now: float) -> bool:
-        """Note the use; False when it had been used before. Raises OSError when it cannot be kept."""
+        """Note the use; False when it had been used before. Raises NotKeptError, and it is not used then."""
         if jti in self._exp:
             return False
         for old in [known for known, ends in self._exp.items() if ends <= now - KEPT_LONGER_S]:

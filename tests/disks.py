@@ -27,6 +27,19 @@ def small_disk(folder):
         subprocess.run([shutil.which("umount"), "--lazy", str(folder)], check=True)  # noqa: S603 - ours
 
 
+@contextmanager
+def read_only(disk):
+    """`small_disk` while it cannot be written, as a kernel makes one that has failed."""
+    mount = shutil.which("mount")
+    # A second mount over it: the first one cannot be made read-only while a server has its lock open.
+    subprocess.run([mount, "--bind", str(disk), str(disk)], check=True)  # noqa: S603 - ours
+    try:
+        subprocess.run([mount, "-o", "remount,ro,bind", str(disk)], check=True)  # noqa: S603 - ours
+        yield
+    finally:
+        subprocess.run([shutil.which("umount"), "--lazy", str(disk)], check=True)  # noqa: S603 - ours
+
+
 def fill(folder, leave=0):
     """Write until only `leave` bytes are free; the file that does it."""
     ballast = folder / "ballast"

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
+from disks import fill, read_only, small_disk
 from processes import CHECKOUT, Running, clean_environment
 from servers import ServerInHand, eventually, settings_in
 
 from amiga_ws import state
-from amiga_ws.auth.revocations import FILE
+from amiga_ws.auth.revocations import FILE, SWEEP_AFTER, Revocation, Revocations
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.config import load
 from amiga_ws.state import KEPT_LONGER_S
 
+NOW = 1_800_000_000.0
 SOON_S = 1.0  # from a revocation to the end of the streams it concerns
 
 
@@ -295,6 +299,104 @@ async def test_revocations_are_private_and_hold_no_token(server):
     file = server.settings.state_dir / FILE
     assert file.stat().st_mode & 0o777 == 0o600
     assert token.rpartition(".")[2] not in file.read_text()
+
+
+# -- what cannot be kept -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
+
+
+@contextmanager
+def full(disk):
+    """No byte more fits on it."""
+    ballast = fill(disk)
+    yield
+    ballast.unlink()
+
+
+CANNOT_BE_KEPT = {"full": (full, "make room"), "read-only": (read_only, "its log says why")}
+
+
+@pytest.mark.parametrize("trouble", CANNOT_BE_KEPT)
+async def test_what_cannot_be_kept_is_refused_and_changes_nothing(disk, start, caplog, trouble):
+    """Signing in by link, signing out, and taking back are nothing where they are forgotten at the next start."""
+    unusable, advice = CANNOT_BE_KEPT[trouble]
+    server = await start(f"state_dir={disk}")
+    page = await page_of(server, server.token())
+    streams = await both(server, page)
+    link, admin = server.token(typ="login", ttl_s=600), server.token(scope="admin")
+    (client_id, *_) = server.hub.clients
+    body = json.dumps({"jti": "j"}).encode()
+    asked = [
+        ("POST", "/api/session", bearer(link), b""),
+        ("DELETE", "/api/session", page, b""),
+        ("DELETE", "/api/session?everywhere=1", page, b""),
+        ("DELETE", f"/api/admin/connections/{client_id}?revoke=1", bearer(admin), b""),
+        ("POST", "/api/admin/revocations", bearer(admin), body),
+    ]
+    with unusable(disk):
+        for method, path, headers, sent in asked:
+            reply = await server.ask(path, headers, method=method, body=sent)
+            assert (reply.status, reply.json["code"]) == (503, "unavailable"), path
+            assert "nothing was changed" in reply.json["error"]
+            assert advice in reply.json["error"]
+            assert str(disk) not in reply.json["error"]
+            assert int(reply.header("Retry-After")) > 0
+            assert reply.header("Set-Cookie") is None
+            noted = server.services.refusals.newest()[0]
+            assert (noted.ref, noted.status) == (reply.json["ref"], 503)
+        assert (await server.ask("/api/session", page)).status == 200
+        assert server.hub.connections_of() == 2
+        # A token that is presented needs nothing to be kept.
+        await page_of(server, server.token())
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.msg for record in errors] == ["what was asked for cannot be kept: %s"] * len(asked)
+    assert not [record for record in caplog.records if record.exc_info]
+    caplog.clear()
+    server._follow_revocations()
+    assert (await server.ask("/api/session", page)).status == 200
+    await page_of(server, link)
+    assert (await server.ask("/api/session", page, method="DELETE")).status == 204
+    await ended(*streams)
+
+
+async def test_a_rule_that_is_kept_is_in_force_though_old_ones_cannot_be_swept(disk):
+    log = disk / FILE
+    revocations = Revocations(disk, NOW)
+    for number in range(SWEEP_AFTER):
+        revocations.add(Revocation("jti", f"old{number}", NOW, NOW), NOW)
+    ended, size = NOW + KEPT_LONGER_S + 1, log.stat().st_size
+    with full(disk):
+        # What is left of the file's last page is room for a line.
+        revocations.add(Revocation("jti", "new", ended, ended + 600), ended)
+        assert log.stat().st_size > size
+        assert [rule.value for rule in revocations.all(ended)] == ["new"]
+        assert {path.name for path in disk.iterdir()} == {FILE, "ballast"}
+    assert [rule.value for rule in Revocations(disk, ended).all(ended)] == ["new"]
+
+
+@pytest.mark.parametrize("trouble", CANNOT_BE_KEPT)
+async def test_the_command_says_that_it_could_not_revoke(tmp_path, trouble):
+    unusable, _ = CANNOT_BE_KEPT[trouble]
+    with small_disk(tmp_path / "state") as disk:
+        state.load_secret(disk)
+        with unusable(disk):
+            code, stderr = await command(tmp_path, "revoke", "--jti", "j")
+        assert (code, stderr.count("\n")) == (2, 1)
+        assert stderr.startswith("amiga_ws: cannot write")
+        assert ("make room on its disk" if trouble == "full" else "owner and rights") in stderr
+        assert (await command(tmp_path, "revoke", "--jti", "j")) == (0, "revoked\n")
+
+
+async def test_a_server_whose_disk_becomes_read_only_stops_in_order(disk, start):
+    server = await start(f"state_dir={disk}")
+    with read_only(disk):
+        await server.stop()
+    await server.start()
 
 
 # -- sign out ------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from amiga_ws.state import (
     SECRET_FILE,
     USED_LOGINS_FILE,
     AppendLog,
+    NotKeptError,
     StateError,
     StateLock,
     UsedLogins,
@@ -369,11 +370,11 @@ def test_append_that_does_not_fit_on_the_disk_is_an_error_and_the_next_is_not_lo
     log = AppendLog(path)
     log.append({"n": 1})
     code = (
-        "import sys, pathlib, resource; from amiga_ws.state import AppendLog\n"
+        "import sys, pathlib, resource; from amiga_ws.state import AppendLog, NotKeptError\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5,) * 2)\n"
         "try: AppendLog(path).append({'n': 2})\n"
-        "except OSError as error: print('refused')\n"
+        "except NotKeptError as error: print('refused')\n"
     )
     assert child(code, path).communicate(timeout=30)[0] == "refused\n"
     log.append({"n": 3})
@@ -471,7 +472,7 @@ def test_login_that_cannot_be_kept_is_not_used(tmp_path):
     logins = UsedLogins(tmp_path, NOW)
     (tmp_path / USED_LOGINS_FILE).unlink()
     (tmp_path / USED_LOGINS_FILE).mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(NotKeptError, match=r"directory; check the owner and rights"):
         logins.use("j1", NOW + 120, NOW)
     (tmp_path / USED_LOGINS_FILE).rmdir()
     assert logins.use("j1", NOW + 120, NOW)

@@ -34,6 +34,7 @@ class Gate:
 
         Raises:
             TokenError: the login has been used.
+            NotKeptError: its use cannot be noted, so it is as good as before.
         """
         now = self._wall()
         if parent.typ == "login" and not self._logins.use(parent.jti, parent.expires_at, now):
@@ -45,7 +46,7 @@ class Gate:
         return self.authority.renew_session(session, self._wall())
 
     def revoke(self, identity: Identity) -> None:
-        """Take back a token, or a whole session."""
+        """Take back a token, or a whole session. Raises NotKeptError, as all that revoke do."""
         now = self._wall()
         self.revocations.add(of_identity(identity, now, self.lifetimes.session_max), now)
 

@@ -7,6 +7,7 @@ the server runs or is down. A rule is kept until nothing it could hit is alive a
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,30 +42,35 @@ class Revocations:
         self.follow()
 
     def add(self, rule: Revocation, now: float) -> None:
-        """Revoke, durably, from now on. Raises OSError when it cannot be kept; then nothing has changed."""
+        """Revoke, durably, from now on. Raises NotKeptError, and nothing has changed then."""
         self._log.append(asdict(rule))
-        self.follow()
+        self._learn(rule)
         self._unswept += 1
-        if self._unswept > self._sweep_after:
-            self._sweep(now)
+        with suppress(OSError):  # it is kept: what cannot be read back or swept now is another time
+            self.follow()
+            if self._unswept > self._sweep_after:
+                self._sweep(now)
 
     def _sweep(self, now: float) -> None:
         """Forget the rules that have ended: who signs in and out all day must not fill disk and memory."""
+        self._unswept = 0  # also where the disk has no room for it: not again at each rule
         self._rules = {key: rule for key, rule in self._rules.items() if _matters(rule, now)}
         kept = self._log.rewrite(lambda entry: (rule := _parse(entry)) is not None and _matters(rule, now))
-        self._unswept, self._sweep_after = 0, max(SWEEP_AFTER, kept)
+        self._sweep_after = max(SWEEP_AFTER, kept)
 
     def follow(self) -> bool:
         """Take in what was appended by anybody; whether there was something."""
         entries = self._log.read_new()
         for entry in entries:
             rule = _parse(entry)
-            if rule is None:
-                continue
-            known = self._rules.get((rule.kind, rule.value))
-            if known is None or (rule.issued_before, rule.until) > (known.issued_before, known.until):
-                self._rules[rule.kind, rule.value] = rule
+            if rule is not None:
+                self._learn(rule)
         return bool(entries)
+
+    def _learn(self, rule: Revocation) -> None:
+        known = self._rules.get((rule.kind, rule.value))
+        if known is None or (rule.issued_before, rule.until) > (known.issued_before, known.until):
+            self._rules[rule.kind, rule.value] = rule
 
     def hit(self, identity: Identity) -> bool:
         """Whether this identity has been revoked, itself or what it was signed in with."""

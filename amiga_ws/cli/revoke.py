@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     except TokenError as error:
         raise UsageError(f"this is no token of ours: {error.reason}") from error
     except OSError as error:
-        raise UsageError(f"cannot write to {settings.state_dir}: {error.strerror}") from error
+        raise UsageError(f"cannot write to {settings.state_dir}: {state.reason(error)}") from error
     sys.stderr.write("revoked\n")
     return 0
 

@@ -98,7 +98,7 @@ class Connections(AdminApi):
 class OneConnection(AdminApi):
     """`DELETE /api/admin/connections/{client_id}?revoke=1`: disconnect, and take the credential back too."""
 
-    @answers(None, status=204, query=DisconnectQuery, also={404: Problem})
+    @answers(None, status=204, query=DisconnectQuery, also={404: Problem, 503: Problem})
     def delete(self, client_id: str) -> None:
         hub, gate = self.services.hub, self.services.gate
         client = hub.clients.get(client_id)
@@ -120,7 +120,7 @@ class Revocations(AdminApi):
     def get(self) -> None:
         self._list()
 
-    @answers(RevocationList, status=201, body=REVOCATIONS, also={404: Problem})
+    @answers(RevocationList, status=201, body=REVOCATIONS, also={404: Problem, 503: Problem})
     def post(self) -> None:
         self._revoke(_request(self.request.body))
         self.services.hub.close_unwelcome(self.services.gate.still_good)

@@ -42,6 +42,7 @@ from amiga_ws.handlers.refusals import (
     Refusal,
     RefusalBook,
     RefusedError,
+    not_kept,
     printable,
     temporary,
     unauthorized,
@@ -51,6 +52,7 @@ from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.measures import Measures
 from amiga_ws.ratelimit import BucketTable
+from amiga_ws.state import NotKeptError
 from amiga_ws.wire import ErrorCode, encode
 
 logger = logging.getLogger(__name__)
@@ -385,6 +387,9 @@ class Guarded(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error is JSON with a `ref`; its cause stands in the log alone."""
         error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, NotKeptError):
+            logger.error("what was asked for cannot be kept: %s", error)
+            error = not_kept(full=error.full)
         if isinstance(error, RefusedError):
             self._refuse(error)
             return
@@ -401,7 +406,7 @@ class Guarded(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """A traceback for a bug only, and never the query (Tornado's own would print it)."""
-        if isinstance(value, HTTPError | RefusedError):
+        if isinstance(value, HTTPError | RefusedError | NotKeptError):
             return
         path = printable(self.request.path)
         logger.error("uncaught in %s %s", self.request.method, path, exc_info=(typ, value, tb))

@@ -34,7 +34,7 @@ _REFUSALS = {
     429: "Too many requests from this address, or too many failed sign-ins.",
     500: "Our fault: the log knows more, under `ref`.",
     501: "A package that this needs is not installed on the server.",
-    503: "What was asked for does not answer just now.",
+    503: "What was asked for does not answer, or cannot be kept, just now.",
 }
 _HEADERS = {
     401: {"WWW-Authenticate": "RFC 6750"},

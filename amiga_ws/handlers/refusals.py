@@ -61,6 +61,14 @@ def unavailable(text: str) -> RefusedError:
     return RefusedError(503, "unavailable", f"{text}; try again in {retry_s} s", text, retry_s=retry_s)
 
 
+def not_kept(*, full: bool) -> RefusedError:
+    """503: what was asked for is worth nothing unless it is kept, and it could not be."""
+    cause = "the disk of its state_dir is full, make room there"
+    if not full:
+        cause = "its state_dir cannot be written, its log says why"
+    return unavailable(f"nothing was changed, for the server cannot keep it: {cause}")
+
+
 def unauthorized(text: str, reason: str, error: str = "") -> RefusedError:
     """401; `error` is RFC 6750's code, empty when nothing was presented."""
     parameter = f', error="{error}"' if error else ""

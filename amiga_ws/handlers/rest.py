@@ -13,7 +13,7 @@ from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import JSON_TYPE, Guarded
 from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.parameters import read
-from amiga_ws.handlers.refusals import RefusedError, temporary, unauthorized
+from amiga_ws.handlers.refusals import Problem, RefusedError, temporary, unauthorized
 from amiga_ws.hub import PARK_S
 from amiga_ws.questions import SystemPart, TasksPart, ToolsPart, WindowQuery
 from amiga_ws.snapshot import Snapshot, Source
@@ -153,7 +153,7 @@ class Session(SessionApi):
         """Who am I."""
         self.reply(self._about(self.identity))
 
-    @answers(SessionInfo, status=201)
+    @answers(SessionInfo, status=201, also={503: Problem})
     def post(self) -> None:
         """Sign in: the cookie of a new session comes with the answer."""
         now = self.services.clock.monotonic()
@@ -168,7 +168,7 @@ class Session(SessionApi):
         self.set_status(201)
         self.reply(self._about(session))
 
-    @answers(None, status=204, query=SignOutQuery)
+    @answers(None, status=204, query=SignOutQuery, also={503: Problem})
     def delete(self) -> None:
         """Sign out: the session and its streams end; with `everywhere=1` all that the subject has."""
         gate, identity = self.services.gate, self.identity
