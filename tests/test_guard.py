@@ -122,6 +122,52 @@ async def test_a_token_without_the_scope_is_403_and_told_which(server):
             assert f'error="insufficient_scope", scope="{scope}"' in reply.header("WWW-Authenticate")
 
 
+# What Tornado turns away before it asks the guard: method, paths, header lines, body, and what it says.
+EVERYWHERE = ("/api/session", "/ws", "/api/stream/metrics", "/nothing")
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+BEFORE_THE_GUARD = [
+    ("BREW", EVERYWHERE, {}, b"", 405),
+    ("TRACE", EVERYWHERE, {}, b"", 405),
+    ("get", EVERYWHERE, {}, b"", 405),
+    ("FINISH", EVERYWHERE, {}, b"", 405),  # a function that every handler has
+    ("X" * 10_000, EVERYWHERE, {}, b"", 405),
+    ("POST", EVERYWHERE, MULTIPART, b"--x", 400),
+    ("GET", ["/api/sessions/%ff"], {}, b"", 400),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [(method, path, *rest) for method, paths, *rest in BEFORE_THE_GUARD for path in paths],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_fault_that_is_found_before_the_guard_is_told_to_none_but_who_may_pass(
+    start, caplog, method, path, headers, body, status
+):
+    limits = [f"limits.{kind}" for kind in ("requests_{}=1", "new_connections_{}=1")]
+    server = await start(*(limit.format(part) for limit in limits for part in ("burst", "per_second")))
+
+    async def ask(more=(), **how):
+        server.ahead_s += 60  # or the limits of the address would be met
+        return await server.ask(path, {**headers, **dict(more)}, method=method, body=body, **how)
+
+    replies = [await ask(host="evil.example"), await ask({"Origin": EVIL}), await ask()]
+    assert [reply.status for reply in replies[:2]] == [421, 403]
+    assert replies[2].status == (status if path == "/nothing" else 401)
+    assert {refusal.status for refusal in server.services.refusals.newest()} >= {421, 403}
+    token = {"Authorization": f"Bearer {server.token(ttl_s=600)}"}
+    replies += [await ask(token)]
+    assert replies[-1].status == status
+    server.ahead_s -= 60
+    replies += [await ask(token)]
+    assert_temporary(replies[-1], 429, "per_second")
+    for reply in replies:
+        assert set(reply.json) == {"error", "code", "ref"}
+        assert reply.header("Content-Security-Policy") == SECURITY_HEADERS["Content-Security-Policy"]
+        assert reply.header("Server") is None
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 # -- headers ------------------------------------------------------------------------------------
 
 
@@ -480,8 +526,10 @@ async def test_unknown_paths_are_404_and_wrong_methods_405_with_allow(server):
     assert set(reply.json) == {"error", "code", "ref"}
     reply = await server.ask_as(server.token(), "/api/session", method="PUT")
     assert (reply.status, reply.header("Allow")) == (405, "GET, HEAD, POST, DELETE, OPTIONS")
-    reply = await server.ask("/api/tasks", method="BREW")
+    reply = await server.ask_as(server.token(), "/api/tasks", method="BREW")
     assert (reply.status, reply.header("Allow")) == (405, "GET, HEAD, OPTIONS")
+    reply = await server.ask("/api/nothing", method="BREW")
+    assert (reply.status, reply.header("Allow")) == (405, "OPTIONS")
 
 
 async def test_a_crash_in_a_handler_is_a_generic_500_and_its_cause_stands_in_the_log(server, caplog):

@@ -13,6 +13,7 @@ import secrets
 from asyncio import Future
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import responses
 from typing import Any, ClassVar
@@ -386,6 +387,12 @@ class Guarded(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error is JSON with a `ref`; its cause stands in the log alone."""
+        if not hasattr(self, "peer"):
+            # Tornado looks at method, body and path first. What is wrong with them is for who may pass.
+            with suppress(HTTPError):  # Unknown's
+                self.prepare()
+            if answered(self):
+                return
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, NotKeptError):
             logger.error("what was asked for cannot be kept: %s", error)
