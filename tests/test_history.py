@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ from amiga_ws.history.points import (
     step_of,
     tier_of,
 )
+from amiga_ws.history.recent import Recent
 from amiga_ws.history.thread import BusyError
 from amiga_ws.snapshot import (
     AmigaFacts,
@@ -617,7 +619,59 @@ def test_what_waits_for_the_disk_is_an_hour_at_most(tmp_path):
         keeper.note(NOW + second, {"host.cpu": 1.0})
         keeper.flush(NOW + second)
     assert len(keeper._pending) <= 361
-    assert len(keeper._recent) <= 1810
+
+
+# -- the last hour -------------------------------------------------------------------------------
+
+
+def test_the_last_hour_takes_as_much_memory_at_its_begin_as_at_its_end():
+    keeper = Keeper(None, 64)
+    keeper.open(NOW)
+    names = [name for name, series in SERIES.items() if not series.by_minute]
+
+    def read_for(seconds):
+        for second in seconds:
+            keeper.note(NOW + second, dict.fromkeys(names, second + 0.5))
+            if second % 8 == 0:
+                keeper.flush(NOW + second)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        begin = read_for(range(60))
+        end = read_for(range(60, HOUR_S))
+    finally:
+        tracemalloc.stop()
+    assert end - begin < MIB / 16
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4000), st.integers(-9, 9)), max_size=30))
+def test_the_last_hour_is_whole_since_its_first_slot(given_readings):
+    recent, now, all_ = Recent(), int(NOW), {}
+    for seconds, value in given_readings:
+        now += seconds
+        recent.add(now + 0.5, {"host.cpu": value})
+        all_.setdefault(now // MEMORY.step * MEMORY.step, []).append(value)
+    first = recent.first()
+    assert (first is None) == (not all_)
+    if first is not None:
+        assert first == min(time for time in all_ if time > now - MEMORY.keep - 2 * MEMORY.step)
+        rows = sorted(recent.rows(first, now + 1, {CPU, LOAD}))
+        assert rows == [
+            (time, CPU, len(values), min(values), max(values), sum(values))
+            for time, values in all_.items()
+            if time >= first
+        ]
+
+
+def test_a_clock_that_was_set_back_leaves_no_hole_in_the_last_hour():
+    recent = Recent()
+    for second in (0, 10, 3000, 4000):
+        recent.add(NOW + second, {"host.cpu": 1.0})
+    recent.add(NOW + 20, {"host.cpu": 2.0})
+    assert recent.first() == (NOW + 20) // MEMORY.step * MEMORY.step
+    assert [row[3] for row in recent.rows(0, int(NOW) + 9999, {CPU})] == [2.0]
 
 
 # -- the thread ----------------------------------------------------------------------------------

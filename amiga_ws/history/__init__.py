@@ -1,7 +1,8 @@
 """Our own history of the host and of what AMIGA did: a small SQLite with roll-ups.
 
-`series` names what is kept, `points` does the arithmetic, `database` is the file, `keeper` brings them
-together and `thread` runs that beside the loop. docs/adr/history.md says why it is made this way.
+`series` names what is kept, `points` does the arithmetic, `recent` is the last hour in memory, `database` is the
+file, `keeper` brings them together and `thread` runs that beside the loop. docs/adr/0004-history.md says why it is
+made this way.
 """
 
 from amiga_ws.history.keeper import HistoryError

@@ -15,7 +15,6 @@ from amiga_ws.history.database import BROKEN, FULL, MIB, Database, NewerError, m
 from amiga_ws.history.points import (
     FINEST,
     HOUR_S,
-    MEMORY,
     MINUTES,
     Answer,
     Column,
@@ -32,13 +31,13 @@ from amiga_ws.history.points import (
     step_of,
     tier_of,
 )
+from amiga_ws.history.recent import Recent
 from amiga_ws.history.series import SERIES
 from amiga_ws.snapshot import Source
 
 logger = logging.getLogger(__name__)
 
 TIDY_EVERY_S = 60.0
-MOST_SLOTS = 2 * MEMORY.keep // MEMORY.step  # should the clock run backwards
 RECORDED = SERIES["host.cpu"].number  # is there whenever we run
 FULL_SHARE = 0.95  # of the size allowed: what is dropped makes room for a while
 
@@ -56,7 +55,7 @@ class Keeper:
         self._path = path
         self._most_mb = most_mb
         self._database: Database | None = None
-        self._recent: dict[int, dict[int, Tally]] = {}  # MEMORY's slots -> series
+        self._recent = Recent()
         self._pending: Tallies = {}  # FINEST's slots that are not on disk
         self._tidied = float("-inf")
         self._written: float | None = None  # when something was last written, wall clock
@@ -76,19 +75,11 @@ class Keeper:
 
     def note(self, now: float, values: Mapping[str, float]) -> None:
         """Take in one reading."""
-        recent = self._recent.setdefault(int(now) // MEMORY.step * MEMORY.step, {})
-        finest = int(now) // FINEST.step * FINEST.step
+        self._recent.add(now, values)
+        time = int(now) // FINEST.step * FINEST.step
         for name, value in values.items():
-            number = SERIES[name].number
-            for tally in (
-                recent.setdefault(number, Tally()),
-                self._pending.setdefault((finest, number), Tally()),
-            ):
-                tally.add(1, value, value, value)
-        while self._recent and (
-            min(self._recent, key=int) < now - MEMORY.keep - MEMORY.step or len(self._recent) > MOST_SLOTS
-        ):
-            del self._recent[min(self._recent, key=int)]
+            tally = self._pending.setdefault((time, SERIES[name].number), Tally())
+            tally.add(1, value, value, value)
 
     def put_minutes(self, now: float, minutes: Minutes) -> bool:
         """Whole minutes of the series that come so, in the place of what was known; False if it failed."""
@@ -202,19 +193,11 @@ class Keeper:
         if grid.step % FINEST.step == 0:
             return self._stored(grid, numbers)
         # Memory is finer; what was before this life's first sample is on disk alone.
-        began = min(self._recent, default=grid.end) // FINEST.step * FINEST.step
-        tallies = self._stored(grid, numbers, until=max(began, grid.start))
-        gather(
-            tallies,
-            (
-                (time, number, one.count, one.low, one.high, one.total)
-                for time, slots in self._recent.items()
-                if max(began, grid.start) <= time < grid.end
-                for number, one in slots.items()
-                if number in numbers
-            ),
-            grid.step,
-        )
+        first = self._recent.first()
+        began = (grid.end if first is None else first) // FINEST.step * FINEST.step
+        since = max(began, grid.start)
+        tallies = self._stored(grid, numbers, until=since)
+        gather(tallies, self._recent.rows(since, grid.end, numbers), grid.step)
         return tallies
 
     def _stored(self, grid: Grid, numbers: set[int], until: int | None = None) -> Tallies:
