@@ -97,6 +97,18 @@ def test_a_call_without_an_end_is_orphaned_once_its_task_has_ended(amiga, open_c
     assert open_collector().task_detail("aaaaaa").work.calls[0].state == "orphaned"
 
 
+def test_a_call_that_began_after_the_last_look_runs(amiga, open_collector):
+    """The detail reads the file itself, and so may know a call before the collector does."""
+    amiga.hook("s-1", "Bash", NOW - 300, task_id="aaaaaa")
+    amiga.finish(amiga.tool("s-2", "Bash", NOW - 300), 1)
+    amiga.ended("s-2", "Bash", NOW - 290)
+    collector = open_collector()
+    for owner in ("aaaaaa", "s-1", "s-2"):
+        amiga.tool(owner, "Read", NOW - 1)
+    assert [call.state for call in collector.task_detail("aaaaaa").work.calls] == ["running", "running"]
+    assert collector.session_detail("s-2").work.calls[-1].state == "running"
+
+
 def test_calls_of_the_sessions_that_worked_on_a_task_are_its_calls(amiga, open_collector):
     amiga.hook("s-1", "Bash", NOW - 300, task_id="aaaaaa")
     amiga.finish(amiga.tool("s-1", "Bash", NOW - 300), 1)

@@ -133,11 +133,11 @@ class AmigaCollector:
 
     def task_detail(self, task_id: str) -> TaskDetail | None:
         """One task in full. See the TaskCollector protocol."""
-        model = self._loaded()
+        model, now = self._loaded(), self._clock()
         record = None if model is None else model.tasks.by_id.get(task_id)
         if model is None or record is None:
             return None
-        return detail.task_detail(model, self._database, record, hide=self._config.hide_parameters)
+        return detail.task_detail(model, self._database, record, now, hide=self._config.hide_parameters)
 
     def session_detail(self, session_id: str) -> SessionDetail | None:
         """One session in full. See the TaskCollector protocol."""
@@ -152,7 +152,7 @@ class AmigaCollector:
         else:
             return None
         return detail.session_detail(
-            model, self._database, session, session_id, hide=self._config.hide_parameters
+            model, self._database, session, session_id, now, hide=self._config.hide_parameters
         )
 
     def minutes(self, first: int, last: int) -> dict[str, dict[int, float]]:

@@ -38,8 +38,10 @@ MAX_SESSIONS = 20
 Parse = Callable[[object], float | None]
 
 
-def task_detail(model: Model, database: Database, record: TaskRecord, *, hide: bool) -> TaskDetail:
-    """Everything about one task. A database that cannot be read is told in `work.problem`."""
+def task_detail(
+    model: Model, database: Database, record: TaskRecord, now: float, *, hide: bool
+) -> TaskDetail:
+    """Everything about one task as of `now`, an epoch. A database that cannot be read is told in `work.problem`."""
     keys = model.owners_of(record.task_id)
     task = view.task(model, record)
     detail = TaskDetail(
@@ -52,7 +54,7 @@ def task_detail(model: Model, database: Database, record: TaskRecord, *, hide: b
         database.open(WITHIN_S)
         try:
             texts = _texts(database, record, model.tail.parse)
-            work = _work(database, model, keys, hide=hide)
+            work = _work(database, model, keys, now, hide=hide)
         finally:
             database.close()
     except DatabaseError as error:
@@ -67,7 +69,7 @@ def task_detail(model: Model, database: Database, record: TaskRecord, *, hide: b
 
 
 def session_detail(
-    model: Model, database: Database, session: Session, key: str, *, hide: bool
+    model: Model, database: Database, session: Session, key: str, now: float, *, hide: bool
 ) -> SessionDetail:
     """Everything about one session; `key` is its id as it stands in the database."""
     record, owner = model.task_of(key), model.calls.owners.get(key)
@@ -76,7 +78,7 @@ def session_detail(
         database.look()
         database.open(WITHIN_S)
         try:
-            work = _work(database, model, [key], hide=hide)
+            work = _work(database, model, [key], now, hide=hide)
         finally:
             database.close()
     except DatabaseError as error:
@@ -154,6 +156,7 @@ class _Lane:
         self.times: list[float] = []  # of its tool_usage rows, ascending
         self.rows: list[tuple[int, object, str | None, str | None]] = []  # id, success, error, category
         self.ended: list[tuple[float | None, float, bool]] = []  # start, end, ok
+        self.last = 0.0  # time of its newest row
 
     def row_of(self, started: float | None) -> int | None:
         """The id of a row that was written when a call started."""
@@ -172,11 +175,14 @@ class _Lane:
         return None, None
 
 
-def _work(database: Database, model: Model, keys: Sequence[str], *, hide: bool) -> Calls:
+def _work(database: Database, model: Model, keys: Sequence[str], now: float, *, hide: bool) -> Calls:
     found: list[tuple[ToolCall, int | None]] = []
     for key in keys:
-        open_state = "running" if key in model.calls.live else "orphaned"
-        for lane in _lanes(database, key, model.tail.parse):
+        lanes = _lanes(database, key, model.tail.parse)
+        # Not what the model knows to be open: the file may be a call ahead of it.
+        last = max((lane.last for lane in lanes), default=now)
+        open_state = "orphaned" if model.has_ended(key, last, now) else "running"
+        for lane in lanes:
             found += _calls(lane, open_state)
     found.sort(key=lambda item: (item[0].started or item[0].ended or 0.0, item[0].ended or 0.0))
     newest = found[-MAX_CALLS:]
@@ -212,6 +218,7 @@ def _lanes(database: Database, key: str, parse: Parse) -> list[_Lane]:
         lane = lanes.get(name)
         if lane is None:
             lane = lanes[name] = _Lane(name)
+        lane.last = when
         if is_end:
             lane.group.ended += 1
             lane.ended.append((lane.group.match_end(when), when, succeeded(row[3])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from amiga_ws.collectors.amiga.calls import Calls, Owner
+from amiga_ws.collectors.amiga.calls import Calls
 from amiga_ws.collectors.amiga.costs import Costs
 from amiga_ws.collectors.amiga.database import Database
 from amiga_ws.collectors.amiga.events import Events
@@ -90,17 +90,7 @@ class Model:
 
     def settle(self, now: float) -> None:
         """Judge by the clock what is orphaned, and forget what is too old."""
-
-        def has_ended(owner: Owner) -> bool:
-            record = self.task_of(owner.key)
-            if record is not None:
-                if record.status in ENDED or record.task_id in self.dead_tasks:
-                    return True
-                if record.status in ("running", "pending"):
-                    return False
-            return now - owner.last > IDLE_S
-
-        self.revision += self.calls.settle(has_ended)
+        self.revision += self.calls.settle(lambda owner: self.has_ended(owner.key, owner.last, now))
         if not self._summed:
             # Sums up hours and days once, so that the first viewer does not wait for it.
             self._summed = True
@@ -113,6 +103,16 @@ class Model:
             self.tasks.prune(now)
             self.ledger.prune(now)
             self.revision += 1
+
+    def has_ended(self, key: str, last: float, now: float) -> bool:
+        """Whether nobody is left to end the open calls of a task or session that last moved at `last`."""
+        record = self.task_of(key)
+        if record is not None:
+            if record.status in ENDED or record.task_id in self.dead_tasks:
+                return True
+            if record.status in ("running", "pending"):
+                return False
+        return now - last > IDLE_S
 
     def processes(self) -> list[tuple[str, int, float | None]]:
         """(task id, pid, when its row last moved) of the running tasks that have one."""
