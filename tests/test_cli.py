@@ -16,6 +16,7 @@ from processes import Running, clean_environment, completed
 from amiga_ws import __version__, state
 from amiga_ws.__main__ import main
 from amiga_ws.auth.tokens import Authority, TokenError
+from amiga_ws.cli.show import MAX_WIDTH
 from amiga_ws.config import load
 from amiga_ws.config.render import config_yaml, configuration_markdown
 
@@ -116,6 +117,8 @@ def test_config_shows_each_value_and_where_it_comes_from(command, folder, monkey
     assert shown["auth.ttl: 15m"] == "environment AMIGA_WS_AUTH_TTL"
     assert shown["origins.allowed: [https://a.example]"] == "--set"
     assert shown["server.port: 3000"] == "default"
+    heads = {line.index("  # ") for line in out.splitlines() if line.index("  # ") <= MAX_WIDTH}
+    assert len(heads) == 1
     assert shown["origins.allow_null: false"] == "default"
 
 

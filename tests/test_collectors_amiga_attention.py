@@ -100,7 +100,11 @@ def test_tasks_queued_before_the_server_started_are_lost(amiga, collector):
     amiga.task("aaaaaa", "pending", NOW - 700)
     server = AmigaProcess(pid=1, alive=True, since=NOW - 100)
     collector._processes.server = lambda: server
-    assert found(collector)["pending"].severity == "crit"
+    item = found(collector)["pending"]
+    assert item.severity == "crit"
+    assert "since then" in item.evidence
+    amiga.task("bbbbbb", "pending", NOW - 800)
+    assert "since 2 of them were queued" in found(collector)["pending"].evidence
 
 
 def test_while_all_workers_are_busy_waiting_is_no_fault(amiga, collector):
@@ -115,7 +119,7 @@ def test_a_burst_of_failures_is_told_with_its_classes(amiga, collector):
         amiga.task(f"aaaaa{place}", "failed", NOW - 400 + place, error="Task execution error: boom")
     item = found(collector)["failure_burst"]
     assert (item.subject, item.since) == ("3 tasks", NOW - 400)
-    assert "3 x execution_error" in item.evidence
+    assert "3 execution error" in item.evidence
 
 
 def test_old_or_scattered_failures_are_no_burst(amiga, collector):
@@ -146,6 +150,21 @@ def test_the_same_call_again_and_again_is_a_loop(amiga, collector, rows):
     amiga.finish(amiga.tool("aaaaaa", "Bash", NOW - 5, parameters='{"command": "ls"}'), 1)
     amiga.ended("aaaaaa", "Bash", NOW - 4)
     assert "loop" not in found(collector)
+
+
+def test_a_long_loop_keeps_its_beginning_and_says_that_it_is_longer_than_was_looked_at(
+    amiga, collector, clock
+):
+    amiga.task("aaaaaa", at=NOW - 300)
+    for place in range(100):
+        at = NOW - 250 + place * 2
+        amiga.finish(amiga.tool("aaaaaa", "Bash", at, parameters='{"command": "make"}'), 1)
+        amiga.ended("aaaaaa", "Bash", at + 1)
+        if place % 20 == 19:
+            clock.now += 4
+            item = found(collector)["loop"]
+            assert item.since == NOW - 250
+            assert ("at least 64 times" in item.evidence) == (place > 64)
 
 
 def test_a_loop_is_over_with_its_task_or_its_time_also_where_nothing_comes_after(amiga, collector, clock):

@@ -56,6 +56,15 @@ def shows_tasks_within(server, cookie, within_s):
     return False
 
 
+@pytest.mark.parametrize("name", ["check", "reliability", "scan-tls", "test"])
+def test_help_of_a_script_tells_what_it_does_and_does_nothing(tmp_path, name):
+    fresh = copy_checkout(tmp_path / "amiga_ws")
+    done = completed([fresh / "scripts" / name, "--help"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout[0].isupper()
+    assert not (fresh / ".venv").exists()
+
+
 # -- run -----------------------------------------------------------------------------------------
 
 

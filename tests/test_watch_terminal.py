@@ -366,7 +366,7 @@ def test_the_live_table_is_redrawn_in_place_and_the_terminal_is_given_back(threa
             frame = terminal.until(has("CPU 12%"))
             assert len(frame) == 20
             assert max(map(len, frame)) <= 100
-            assert has("WebSocket, heard 0s ago")(frame)
+            assert has("WebSocket, heard")(frame)
             server.host.cpu_percent = 64.0
             terminal.until(has("CPU 64%"))
             terminal.resize(60, 12)

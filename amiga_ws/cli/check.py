@@ -14,6 +14,7 @@ from amiga_ws.cli.arguments import add_configuration, settings_of
 from amiga_ws.collectors.amiga.report import lines, report
 
 HELP = "report on an AMIGA installation: schema, rows, ages, duplicates, broken links, hooks"
+EPILOG = "exit codes: 0 nothing is bad, 1 something is (BAD), 2 misuse"
 EXIT_BAD = 1
 
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amiga", type=Path, metavar="DIR", help="AMIGA's folder (default: amiga.root)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     add_configuration(parser)
+    parser.epilog = EPILOG
 
 
 def run(args: argparse.Namespace) -> int:

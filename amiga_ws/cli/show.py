@@ -11,6 +11,7 @@ from amiga_ws.config import ROWS, Settings
 from amiga_ws.config.kinds import spoken
 from amiga_ws.config.render import config_yaml, configuration_markdown
 
+MAX_WIDTH = 60  # of what is padded: a table of prices would push all remarks out of the window
 HELP = "show the settings in force and where each comes from"
 
 
@@ -38,7 +39,7 @@ def _in_force(settings: Settings) -> str:
         (f"{key}: {_shown(settings.get(key), row.kind.unit)}", settings.given.get(key, "default"))
         for key, row in ROWS.items()
     ]
-    width = max(len(text) for text, _ in lines)
+    width = max(len(text) for text, _ in lines if len(text) <= MAX_WIDTH)
     return "".join(f"{text:<{width}}  # {where}\n" for text, where in lines)
 
 

@@ -167,7 +167,7 @@ def _hours(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="amiga_ws simulate",
+        prog="python -m amiga_ws simulate",
         description="Play an AMIGA: write its database and hook logs below DIR, live, until SIGTERM or Ctrl-C.",
     )
     parser.add_argument("dir", metavar="DIR", type=Path, help="folder of the installation; made if missing")

@@ -90,7 +90,7 @@ def table(snapshot: Snapshot | None, frame: Frame) -> list[Line]:
     lines: list[Line] = [_headline(snapshot, frame)]
     if snapshot is None:
         return lines
-    lines += [_host(snapshot), _work(snapshot, frame.now), *_sources(snapshot)]
+    lines += [_host(snapshot), _work(snapshot, frame.now), _use(snapshot), *_sources(snapshot)]
     left = None if frame.height is None else frame.height - len(lines)
     attention = _attention(snapshot, frame, left)
     lines += attention
@@ -126,26 +126,32 @@ def _host(snapshot: Snapshot) -> Line:
 
 
 def _work(snapshot: Snapshot, now: float) -> Line:
-    overview = snapshot.overview
-    tasks, costs, tools = overview.tasks, overview.costs, overview.tools
-    process = overview.system.processes.amiga
+    tasks, process = snapshot.overview.tasks, snapshot.overview.system.processes.amiga
     bot = "no process"
     if process is not None:
         since = "" if process.since is None else f" up {duration(now - process.since)}"
         bot = f"pid {process.pid}{since}" if process.alive else f"pid {process.pid} ended"
-    spent = f"{money(costs.total_cost, costs.currency)}"
-    if costs.unpriced_calls:
-        spent += f" + {count(costs.unpriced_calls)} unpriced"
-    failed = f" ({count(tools.failed)} failed)" if tools.failed else ""
     parts = [
         bot,
         f"{count(tasks.running)} running",
         f"{count(tasks.pending)} pending",
         f"{snapshot.hours} h: {count(tasks.window.completed)} done, {count(tasks.window.failed)} failed",
-        f"{count(tools.total_calls)} tool calls{failed}",
-        f"{spent} (today {money(costs.today, costs.currency)})",
     ]
     return [("AMIGA   ", "bold"), (" · ".join(parts), "")]
+
+
+def _use(snapshot: Snapshot) -> Line:
+    costs, tools = snapshot.overview.costs, snapshot.overview.tools
+    spent = f"{snapshot.hours} h: {money(costs.total_cost, costs.currency)}"
+    if costs.unpriced_calls:
+        spent += f" + {count(costs.unpriced_calls)} unpriced"
+    failed = f" ({count(tools.failed)} failed)" if tools.failed else ""
+    parts = [
+        f"today {money(costs.today, costs.currency)}",
+        spent,
+        f"{count(tools.total_calls)} tool calls{failed}",
+    ]
+    return [("Spend   ", "bold"), (" · ".join(parts), "")]
 
 
 def _sources(snapshot: Snapshot) -> list[Line]:

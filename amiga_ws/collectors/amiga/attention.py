@@ -21,6 +21,7 @@ from amiga_ws.snapshot import AmigaProcess, Attention
 MINUTE_S = 60.0
 STUCK_WARN_S, STUCK_CRIT_S = 5 * MINUTE_S, 15 * MINUTE_S
 KILL_S = 30 * MINUTE_S  # AMIGA ends a task this long after its row last moved
+KILLS = "AMIGA ends a task it has not updated for 30 min"
 KILL_WARN_S, KILL_CRIT_S = 20 * MINUTE_S, 27 * MINUTE_S
 PENDING_S = 10 * MINUTE_S
 WORKERS = 3
@@ -130,7 +131,7 @@ def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attent
             "dead_process",
             task_id,
             model.last_sign(record),
-            f"runs by AMIGA's books, but there is no process {record.pid} of it on this host",
+            f"AMIGA counts it as running, but there is no process {record.pid} of it on this host",
             crit=True,
         )
         return
@@ -140,7 +141,7 @@ def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attent
         tool = max(open_calls)[1] if open_calls else None
         evidence = f"no event since then; {tool} has not ended" if tool else "no event since then"
         if record.updated_at is not None and now - record.updated_at >= KILL_WARN_S:
-            evidence += "; AMIGA ends a task 30 min after its row last moved"
+            evidence += f"; {KILLS}"
         yield _item("stuck", task_id, sign, evidence, crit=now - sign >= STUCK_CRIT_S)
         return
     updated = record.updated_at
@@ -149,7 +150,7 @@ def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attent
             "near_kill",
             task_id,
             updated,
-            "its tools still run, but AMIGA ends a task 30 min after its row last moved, and tools do not move it",
+            f"its tools still run, but {KILLS}, and tool calls are no update",
             crit=now - updated >= KILL_CRIT_S,
         )
 
@@ -177,7 +178,8 @@ def _pending(model: Model, now: float, server: AmigaProcess | None) -> Iterator[
     lost = sum(begun is not None and (record.created_at or 0.0) < begun for record in waiting)
     evidence = "no worker took it up" if len(waiting) == 1 else "no worker took them up"
     if lost:
-        evidence += f"; {lost} queued before AMIGA's server started, whose queue is only in memory"
+        since_when = "then" if len(waiting) == 1 else f"{lost} of them were queued"
+        evidence += f"; AMIGA's server has started anew since {since_when}, and its queue is only in memory"
     yield _item("pending", subject, since, evidence, crit=bool(lost))
 
 
@@ -188,7 +190,9 @@ def _burst(model: Model, now: float) -> Iterator[Attention]:
     burst = [when for when in times if times[-1] - when <= BURST_S]
     if len(burst) >= BURST_WARN:
         classes = model.tasks.failures(burst[0])
-        named = ", ".join(f"{count} x {name}" for name, (count, _, _) in sorted(classes.items()))
+        named = ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, (count, _, _) in sorted(classes.items())
+        )
         yield _item(
             "failure_burst",
             f"{len(burst)} tasks",
@@ -199,10 +203,12 @@ def _burst(model: Model, now: float) -> Iterator[Attention]:
 
 
 def _loops(model: Model, now: float) -> Iterator[Attention]:
-    for key, (tool, calls, since) in model.loops.current(model, now).items():
+    for key, loop in model.loops.current(model, now).items():
         record = model.task_of(key)
-        evidence = f"{tool} with the same arguments {calls} times in a row"
-        yield _item("loop", record.task_id if record else key, since, evidence, crit=calls >= LOOP_CRIT)
+        times = loop.calls if loop.whole else f"at least {loop.calls}"
+        evidence = f"{loop.tool} with the same arguments {times} times in a row"
+        crit = loop.calls >= LOOP_CRIT
+        yield _item("loop", record.task_id if record else key, loop.since, evidence, crit=crit)
 
 
 def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Attention]:

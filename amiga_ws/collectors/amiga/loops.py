@@ -5,7 +5,7 @@ Looked up in the file for who is at work, when something new has come in; argume
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from amiga_ws.collectors.amiga.database import Database
 
@@ -19,11 +19,20 @@ EVERY_S = 3.0
 _ROWS = 64  # newest rows of a task looked at: 16 calls at up to 4 rows
 
 
+class Loop(NamedTuple):
+    """One call, made again and again."""
+
+    tool: str
+    calls: int
+    since: float  # epoch
+    whole: bool  # its beginning was seen; else there were at least so many calls
+
+
 class Loops:
-    """`found` holds (tool, calls, since) by owner."""
+    """`found` holds the loops by owner."""
 
     def __init__(self) -> None:
-        self.found: dict[str, tuple[str, int, float]] = {}
+        self.found: dict[str, Loop] = {}
         self.waiting = False  # something new came in and has not been looked at yet
         self._looked = float("-inf")
         self._seen: dict[str, tuple[int, int]] = {}  # (calls, open calls) of an owner when last looked at
@@ -43,23 +52,25 @@ class Loops:
             if owner.calls + len(owner.open) < LOOP_CALLS or self._seen.get(owner.key) == state:
                 continue
             self._seen[owner.key] = state
-            run = self._run(database, owner.key)
+            run, known = self._run(database, owner.key), self.found.pop(owner.key, None)
             if run is None or run[1] < LOOP_CALLS:
-                self.found.pop(owner.key, None)
-            else:
-                when = model.tail.parse(run[2])
-                self.found[owner.key] = (run[0], run[1], owner.first if when is None else when)
+                continue
+            tool, calls, first, whole = run
+            when = model.tail.parse(first)
+            if not whole and known is not None and known.tool == tool:
+                when = known.since  # the rows of the last look are among those of this one
+            self.found[owner.key] = Loop(tool, calls, owner.first if when is None else when, whole)
         for key in [key for key in self._seen if key not in looked]:
             del self._seen[key]
             self.found.pop(key, None)
 
-    def current(self, model: Model, now: float) -> dict[str, tuple[str, int, float]]:
+    def current(self, model: Model, now: float) -> dict[str, Loop]:
         """What was found of those who are still at work: time ends a loop too, without anything new."""
         return {key: run for key, run in self.found.items() if at_work(model, key, now)}
 
     @staticmethod
-    def _run(database: Database, key: str) -> tuple[str, int, object] | None:
-        """(tool, calls, timestamp of the first) of the equal calls at the end of an owner's rows."""
+    def _run(database: Database, key: str) -> tuple[str, int, object, bool] | None:
+        """(tool, calls, timestamp of the first, whether it is the first) of the equal calls at the end."""
         rows = database.query(
             "SELECT tool_name, parameters, timestamp, success FROM tool_usage INDEXED BY idx_tool_task"
             " WHERE task_id = ? ORDER BY id DESC LIMIT ?",
@@ -79,7 +90,7 @@ class Loops:
         )[0][0]
         # Without status rows every equal row may be a call of its own, or a quarter of one.
         calls = int(ended) or length // 3
-        return str(tool), calls + (rows[0][3] is None and bool(ended)), first
+        return str(tool), calls + (rows[0][3] is None and bool(ended)), first, length < _ROWS
 
 
 def at_work(model: Model, key: str, now: float) -> bool:
