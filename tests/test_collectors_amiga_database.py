@@ -6,10 +6,11 @@ import os
 import shutil
 
 import pytest
+from disks import fill, small_disk
 from installation import Installation
 
 from amiga_ws.collectors.amiga import database as module
-from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
+from amiga_ws.collectors.amiga.database import CopyError, Database, DatabaseError, DatabaseMissingError
 
 
 @pytest.fixture
@@ -76,6 +77,39 @@ def test_a_wal_without_shm_that_is_too_large_to_copy_is_an_error_with_advice(ami
     monkeypatch.setattr(module, "COPY_LIMIT_BYTES", 10)
     with pytest.raises(DatabaseError, match="starting AMIGA mends it"):
         read(database)
+
+
+def test_a_copy_that_does_not_fit_on_our_disk_leaves_nothing_and_is_made_when_it_does(
+    amiga, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "COPY_EVERY_S", 0.0)
+    amiga.task("aaaaaa")
+    amiga.crash(keep_shm=False)
+    with small_disk(tmp_path / "state") as disk:
+        database = Database(amiga.database, disk / "private")
+        ballast = fill(disk, leave=40_000)
+        for _ in range(2):
+            with pytest.raises(CopyError, match="private: No space left on device"):
+                read(database)
+            database.forget()
+            assert not list((disk / "private").iterdir())
+        ballast.unlink()
+        assert read(database) == ["aaaaaa"]
+
+
+def test_a_copy_that_failed_is_not_tried_again_at_once(amiga, database, tmp_path):
+    """It may be gigabytes, each second."""
+    amiga.task("aaaaaa")
+    amiga.crash(keep_shm=False)
+    (tmp_path / "private").write_text("in the way")
+    for _ in range(2):
+        with pytest.raises(CopyError, match="it is no folder"):
+            read(database)
+        database.forget()
+        (tmp_path / "private").unlink(missing_ok=True)
+    amiga.reopen()  # with its -shm it is read as it lies there
+    amiga.task("bbbbbb")
+    assert read(database) == ["aaaaaa", "bbbbbb"]
 
 
 def test_an_unchanged_database_says_so_and_every_commit_is_seen(amiga, database):

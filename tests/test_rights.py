@@ -115,6 +115,27 @@ def test_a_reader_without_write_rights_sees_all_and_leaves_nothing(folder, left)
         amiga.db.close()
 
 
+PRIVATE = {
+    "a file": (lambda private, _: private.write_text("in the way"), "it is no folder"),
+    "a link": (lambda private, folder: private.symlink_to(folder), "it is no folder"),
+    "another's": (lambda private, _: private.mkdir(mode=0o755), "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("private", PRIVATE)
+def test_a_folder_for_the_copy_that_cannot_be_used_is_told_with_what_to_do(folder, private):
+    make, cause = PRIVATE[private]
+    amiga = Installation(folder / "amiga")
+    amiga.task("aaaaaa", "completed", time.time() - 60)
+    amiga.crash(keep_shm=False)
+    give_to_amiga(amiga.root)
+    make(folder / "state/private", folder)
+    source = snapshot_of(folder)["sources"]["amiga"]
+    assert (source["state"], source["as_of"]) == ("error", None)
+    assert source["error"].endswith(f"no copy can be made in {folder}/state/private: {cause}")
+    assert "private/ in state_dir must be a folder of this server's user" in source["hint"]
+
+
 def test_files_that_cannot_be_read_are_told_with_what_to_do(folder):
     amiga = Installation(folder / "amiga")
     amiga.close()

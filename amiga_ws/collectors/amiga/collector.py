@@ -208,7 +208,7 @@ class AmigaCollector:
                 as_of=self._source.as_of,
                 path=path,
                 error=one_line(f"AMIGA's database {error}", 300),
-                hint="it must be an SQLite database that the user of this server may read (docs/operations.md, Rights)",
+                hint=error.hint,
             )
 
     def _current_model(self, now: float) -> Model:

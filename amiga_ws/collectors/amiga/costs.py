@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from amiga_ws.collectors.amiga.database import Database
+from amiga_ws.collectors.amiga.files import read_regular
 from amiga_ws.collectors.amiga.ledger import UNKNOWN_MODEL, Answer, Ledger
 from amiga_ws.collectors.amiga.prices import Tokens
 from amiga_ws.collectors.amiga.times import Times
@@ -132,13 +133,16 @@ class Costs:
             stamp = (found.st_mtime_ns, found.st_size)
             if stamp == self._usage_stamp or found.st_size > USAGE_LIMIT_BYTES:
                 return False
-            content = json.loads(self._usage_file.read_bytes())
+            content = json.loads(read_regular(self._usage_file, USAGE_LIMIT_BYTES))
         except FileNotFoundError:
             if self._usage_stamp is None:
                 return False
             stamp, content = None, {}
-        except (OSError, ValueError, RecursionError):
-            return False  # being rewritten: next time
+        except OSError:
+            return False
+        except (ValueError, RecursionError):
+            self._usage_stamp = stamp  # being rewritten, or no JSON at all: when it has changed again
+            return False
         self._usage_stamp = stamp
         for answer in self._usage:
             self._ledger.book(answer, -1)
@@ -157,7 +161,9 @@ class Costs:
                 when = self._times.parse(stamp)
                 if when is not None:
                     self.tool_row(when, str(owner), rest[:4], rest[4])
-        self._backlog = (upto, end)
+        # The next row there is: ids may have gaps of any size.
+        found = database.query("SELECT min(id) FROM tool_usage WHERE id > ?", (upto,))[0][0]
+        self._backlog = (end if found is None else min(found - 1, end), end)
 
     def _message(self, stamp: object, values: Sequence[Any], model: object, now: float) -> None:
         when = self._times.parse(stamp)

@@ -12,24 +12,42 @@ No connection is kept between ticks. A kept one holds a shared lock on the file 
 SQLite's last writer, closing cleanly, then cannot remove its -wal and -shm: they would stay behind because
 of us. Instead of PRAGMA data_version (which needs a kept connection) size, mtime and inode of the file and
 its -wal tell whether anything was written: every commit is a write() to the -wal. It costs three stats.
+
+Who writes the file may be hostile, as an agent of AMIGA's may be led to be. So only plain tables are read,
+none whose rows are worked out when they are asked for, and what a query may cost has a limit.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-import shutil
+import marshal
+import math
+import os
 import sqlite3
+import stat
 import time
 import urllib.parse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from amiga_ws.collectors.amiga.files import open_regular, require_regular
 
 logger = logging.getLogger(__name__)
 
 COPY_EVERY_S = 30.0
+COPY_BYTES = 1 << 20  # at once
 COPY_LIMIT_BYTES = 2 << 30  # of database + -wal; beyond it the owner is told to start AMIGA once
 PROGRESS_STEPS = 20_000  # SQLite's virtual machine does so many in about a millisecond
+PROCESSOR_S = 5.0  # of one query: twenty million rows looked through; a slow disk does not count
+PAUSE_S = 60.0  # after one that took longer
+VALUE_BYTES = 32 << 20  # of one value
+RESULT_BYTES = 128 << 20  # of one query's rows: 4,000 of 32 KiB each
+PART_ROWS = 8  # after so many we look how long they were
+_ROW_IDS = {"rowid", "_rowid_", "oid"}  # a column of that name hides what it names elsewhere
 BUSY_TIMEOUT_S = 0.3  # a reader in WAL mode waits only while the -shm is being recovered
 # Kernels stamp files with a clock of up to 10 ms; a change is looked at until it is older than this.
 RACY_S = 0.1
@@ -39,11 +57,25 @@ Stamp = tuple[int, ...]
 
 
 class DatabaseError(Exception):
-    """The database is there but cannot be read; the message says why and is fit to show."""
+    """The database is there but cannot be read; the message says why and is fit to show.
+
+    `hint`: what to do about it.
+    """
+
+    hint = "it must be an SQLite database that the user of this server may read (docs/operations.md, Rights)"
 
 
 class DatabaseMissingError(DatabaseError):
     """There is no file at the path."""
+
+
+class CopyError(DatabaseError):
+    """The copy that reading it takes cannot be made."""
+
+    hint = (
+        "private/ in state_dir must be a folder of this server's user with room for the copy; "
+        "or start AMIGA, then no copy is needed"
+    )
 
 
 class Database:
@@ -57,6 +89,7 @@ class Database:
 
     def __init__(self, path: Path, private_dir: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._real = path  # without links; set by each look
         self.generation = 0
         self.how = "immutable"
         self.file_stamp: Stamp = ()  # of the file itself: while it holds still, all that came is in the -wal
@@ -68,6 +101,9 @@ class Database:
         self._size = 0  # database and -wal together
         self._look_again = False  # the last change was too fresh to be sure it was all
         self._copied: tuple[Stamp, float] = ((), float("-inf"))  # what the copy holds; monotonic time of it
+        self._ends = math.inf  # monotonic; of all queries of this opening
+        self._processor_ends = math.inf  # in this thread's processor time; of the running query
+        self._pause: tuple[DatabaseError, float] | None = None  # why nothing is read until then (monotonic)
 
     def changed(self) -> bool:
         """Whether the content may differ from the last call's. Raises DatabaseError."""
@@ -93,15 +129,20 @@ class Database:
     def look(self) -> Stamp:
         """Find out how to open now; what `changed()` will say stays as it is. Raises DatabaseError."""
         try:
-            file = self.path.stat()
+            # As SQLite does: -wal and -shm lie beside the file, wherever links to it do.
+            self._real = Path(os.path.realpath(self.path, strict=True))
+            file = self._real.stat()
+            require_regular(file, self.path)
             wal = _stat(self._beside("-wal"))
-            shm = self._beside("-shm").exists()
+            shm = _stat(self._beside("-shm")) != _ABSENT
         except FileNotFoundError as error:
             raise DatabaseMissingError("no such file") from error
         except OSError as error:
             raise DatabaseError(f"cannot be read: {error.strerror or error}") from error
         self._size = file.st_size + wal[0]
-        self.how = "immutable" if not wal[0] else "ro" if shm else "copy"
+        how = "immutable" if not wal[0] else "ro" if shm else "copy"
+        if how != self.how:
+            self.how, self._pause = how, None
         return (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, *wal, shm)
 
     def forget(self) -> None:
@@ -111,28 +152,43 @@ class Database:
 
     def open(self, within_s: float | None = None) -> None:
         """Open as the last `changed()` or `look()` found right; queries end `within_s`. Raises DatabaseError."""
+        if self._pause is not None:
+            error, until = self._pause
+            if time.monotonic() < until:
+                raise error.with_traceback(None)
+            self._pause = None
         try:
-            path = self._copy() if self.how == "copy" else self.path
+            path = self._copy() if self.how == "copy" else self._real
             options = "mode=ro&immutable=1" if self.how == "immutable" else "mode=ro"
             uri = f"file:{urllib.parse.quote(str(path.absolute()))}?{options}"
             connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise DatabaseError(f"cannot be opened: {error}") from error
-        if within_s is not None:
-            ends = time.monotonic() + within_s
-            connection.set_progress_handler(lambda: time.monotonic() > ends, PROGRESS_STEPS)
+        self._ends = math.inf if within_s is None else time.monotonic() + within_s
+        connection.set_progress_handler(self._is_over, PROGRESS_STEPS)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
         self._connection = connection
+
+    def _is_over(self) -> bool:
+        """Asked by SQLite as it works."""
+        return time.monotonic() > self._ends or time.thread_time() > self._processor_ends
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """All rows of a short read; its transaction has ended when this returns. Raises DatabaseError."""
         if self._connection is None:
             raise DatabaseError("is not open")
+        self._processor_ends = time.thread_time() + PROCESSOR_S
         try:
-            # fetchall() steps to the end, which resets the statement and so ends the autocommit read.
-            return self._connection.execute(sql, parameters).fetchall()
+            return _all_rows(self._connection.execute(sql, parameters))
         except sqlite3.OperationalError as error:
+            if time.thread_time() > self._processor_ends:
+                raise self._paused(
+                    DatabaseError(f"takes more than {PROCESSOR_S:.0f} s to be asked"), PAUSE_S
+                ) from error
             if "UTF-8" not in str(error) or self._connection.text_factory is _text:
                 raise DatabaseError(f"cannot be read: {error}") from error
+        except _TooLongError as error:
+            raise self._paused(DatabaseError("holds texts that are too long to be read"), PAUSE_S) from error
         except (sqlite3.Error, OverflowError) as error:
             raise DatabaseError(f"cannot be read: {error}") from error
         # Text that is not UTF-8 must not make a whole table unreadable; decoding it here takes twice as long.
@@ -140,9 +196,25 @@ class Database:
         return self.query(sql, parameters)
 
     def columns(self, table: str) -> frozenset[str]:
-        """Column names of a table, empty if there is none. Schema versions are not to be trusted for this."""
-        rows = self.query("SELECT name FROM pragma_table_info(?)", (table,))
-        return frozenset(str(row[0]) for row in rows)
+        """Column names of a table, empty if there is none. Schema versions are not to be trusted for this.
+
+        Raises DatabaseError: also for a table whose rows or columns are worked out when they are asked for (views,
+        virtual tables, generated columns), and for one whose ids can be something else than numbers.
+        """
+        found = self.query("SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)", (table,))
+        if not found:
+            return frozenset()
+        names = frozenset(str(row[0]) for row in found)
+        plain = self.query(
+            "SELECT 1 FROM sqlite_master WHERE lower(name) = ? AND type = 'table' AND rootpage > 0", (table,)
+        )
+        if not plain or any(row[3] for row in found) or _ROW_IDS & {name.lower() for name in names}:
+            raise DatabaseError(f"cannot be read: {table} is no plain table")
+        if "id" in names and ("id", "INTEGER", 1) not in {
+            (name, kind.upper(), pk) for name, kind, pk, _ in found
+        }:
+            raise DatabaseError(f"cannot be read: {table}.id is no INTEGER PRIMARY KEY")
+        return names
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -156,31 +228,87 @@ class Database:
             return copy
         if self._size > COPY_LIMIT_BYTES:
             raise DatabaseError("has a -wal without -shm and is too large to copy; starting AMIGA mends it")
-        self._private.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for suffix in ("-shm", "-wal", ""):
-            _with_suffix(copy, suffix).unlink(missing_ok=True)
-        for suffix in ("", "-wal"):
-            target = _with_suffix(copy, suffix)
-            target.touch(mode=0o600)
-            shutil.copyfile(self._beside(suffix), target)
+        with open_regular(self._real) as file, open_regular(self._beside("-wal")) as wal:
+            try:
+                _make_private(self._private)
+                _remove(copy)
+                _write_copy(copy, file)
+                _write_copy(_with_suffix(copy, "-wal"), wal)
+            except OSError as error:
+                with suppress(OSError):
+                    _remove(copy)  # on a full disk it is what others need
+                cause = (
+                    f"has a -wal without -shm, and no copy can be made in {self._private}: {error.strerror}"
+                )
+                raise self._paused(CopyError(cause), COPY_EVERY_S) from error
         self._copied = (self._stamp, time.monotonic())
         return copy
 
+    def _paused(self, error: DatabaseError, pause_s: float) -> DatabaseError:
+        """The error, which all openings of the next `pause_s` raise at once: to meet it again is dear."""
+        self._pause = (error, time.monotonic() + pause_s)
+        return error
+
     def _beside(self, suffix: str) -> Path:
-        return _with_suffix(self.path, suffix)
+        return _with_suffix(self._real, suffix)
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+class _TooLongError(Exception):
+    """Rows of more than RESULT_BYTES."""
+
+
+_ABSENT = (0, 0)
+
+
 def _stat(path: Path) -> tuple[int, int]:
-    """(size, mtime in ns) of a file, zeros if there is none."""
+    """(size, mtime in ns) of a file, zeros if there is none. Raises OSError: also for what is no regular file."""
     try:
         found = path.stat()
     except FileNotFoundError:
-        return (0, 0)
+        return _ABSENT
+    require_regular(found, path)
     return (found.st_size, found.st_mtime_ns)
+
+
+def _all_rows(cursor: sqlite3.Cursor) -> list[Row]:
+    """To the end, which resets the statement and so ends the autocommit read. Raises _TooLongError."""
+    rows: list[Row] = []
+    size = 0
+    while part := cursor.fetchmany(PART_ROWS):
+        rows += part
+        size += len(marshal.dumps(part))  # the cheapest way to know: 0.03 us a row
+        if size > RESULT_BYTES:
+            cursor.close()
+            raise _TooLongError
+    return rows
+
+
+def _make_private(folder: Path) -> None:
+    """Raises OSError: also for a link, which may lead to where others can read."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder") from None
+
+
+def _remove(copy: Path) -> None:
+    for suffix in ("-shm", "-wal", ""):
+        _with_suffix(copy, suffix).unlink(missing_ok=True)
+
+
+def _write_copy(target: Path, source: FileIO) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        # Not to the end, which may move away as fast as we copy.
+        left = os.fstat(source.fileno()).st_size
+        while left > 0 and (part := source.read(min(left, COPY_BYTES))):
+            file.write(part)
+            left -= len(part)
 
 
 def _text(raw: bytes) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from amiga_ws.collectors.amiga.files import read_regular
 from amiga_ws.collectors.amiga.redact import one_line
 
 SETTINGS = (".claude/settings.json", ".claude/settings.local.json")
@@ -64,9 +65,7 @@ def _commands(root: Path) -> dict[str, list[str]] | None:
 
 def _load(path: Path) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > SIZE_LIMIT:
-            return None
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_regular(path, SIZE_LIMIT))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

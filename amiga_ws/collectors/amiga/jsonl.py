@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from amiga_ws.collectors.amiga.files import open_regular
+
 Line = TypeVar("Line")
 
 CHUNK_BYTES = 1 << 20  # read at once
@@ -35,7 +37,7 @@ class Follower(Generic[Line]):
 
         Reads at most `limit` bytes. Raises OSError. A file that was replaced or cut is read from its start.
         """
-        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - hundreds of paths, as strings
+        with open_regular(self.path) as file:
             found = os.fstat(file.fileno())
             inode = (found.st_dev, found.st_ino)
             if (self._inode is not None and inode != self._inode) or found.st_size < self._offset:

@@ -103,7 +103,7 @@ class Tail:
 
     def note_change(self) -> None:
         """The file changed: known tasks are worth another round."""
-        self._sweep_left = 1 + self._task_rowid // SWEEP_ROWS
+        self._sweep_left = 1 + len(self._tasks.by_id) // SWEEP_ROWS
         self.settled = False
 
     def has(self, table: str) -> bool:
@@ -128,9 +128,9 @@ class Tail:
         version = int(database.query("PRAGMA schema_version")[0][0])
         if version == self._schema:
             return
-        self._schema = version
         for table in ("tasks", "tool_usage", "agent_status", "messages", "schema_version"):
             self._columns[table] = database.columns(table)
+        self._schema = version
         have = self._columns["tool_usage"]
         extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
         category = "error_category" if "error_category" in have else "NULL"
@@ -204,7 +204,10 @@ class Tail:
                 when = self._times.parse(stamp)
                 if when is not None:
                     self._tasks.marks.add(str(task_id), status, when)
-            self._mark_id = after
+            # The next row there is: ids may have gaps of any size.
+            self._mark_id = (
+                database.query("SELECT max(id) FROM agent_status WHERE id <= ?", (after,))[0][0] or 0
+            )
             if time.monotonic() > until:
                 break
         return self._mark_id <= 0

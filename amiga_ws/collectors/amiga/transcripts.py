@@ -132,7 +132,8 @@ class Transcripts:
     def _paths(self, folder: str, depth: int, session: str | None) -> Iterator[tuple[str, str]]:
         """(path, session) of every .jsonl; below a session's own folder all belong to it."""
         try:
-            entries = list(os.scandir(folder))
+            with os.scandir(folder) as found:
+                entries = list(itertools.islice(found, MAX_FILES))
         except OSError:
             if depth == 0:
                 raise
