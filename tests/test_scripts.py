@@ -189,7 +189,7 @@ def bare(tmp_path):
     for name in ("sh", "dirname", "id", "cat", "cksum"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
-    for name in ("chromium", "nginx", "ip", "ls"):
+    for name in ("chromium", "nginx", "ip", "ls", "setfacl"):
         stub(tmp_path / "bin", name, "exit 0")
 
     def run(**more):
@@ -213,6 +213,27 @@ def test_machine_without_node_skips_its_tests_loudly_and_fails_in_ci(bare, tmp_p
     there = bare(CI="true")
     assert there.returncode == 1
     assert "CI must not skip" in there.stderr
+
+
+# nginx and ip are looked for in /usr/sbin, too, which is no stub's.
+@pytest.mark.parametrize(
+    ("program", "package"), [("chromium", "chromium"), ("ls", "libfaketime"), ("setfacl", "acl")]
+)
+def test_what_ci_must_have_is_named_where_it_is_missing(bare, tmp_path, program, package):
+    (tmp_path / "bin" / program).unlink()
+    there = bare(CI="true")
+    assert there.returncode == 1
+    assert f"not on this machine: {package}; CI must not skip" in there.stderr
+
+
+def test_what_no_test_may_install_is_missed_loudly(bare, tmp_path):
+    stub(tmp_path / "bin", "node", "echo /usr/bin/node")
+    stub(tmp_path / "bin", "npm", "exit 0")
+    (tmp_path / "clone/tests/node/node_modules").mkdir()
+    there = bare(CI="true")
+    assert there.returncode == 0, there.stderr
+    for name in ("systemd-analyze(systemd)", "Autobahn(tests/autobahn.py)"):
+        assert f"TESTS DID NOT RUN: they need {name}" in there.stderr
 
 
 def test_packages_of_the_tests_are_installed_when_their_lockfile_changes(bare, tmp_path):
