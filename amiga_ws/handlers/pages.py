@@ -10,14 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
-import rjsmin  # type: ignore[import-untyped]  # it has no stubs
 from tornado.web import HTTPError
 
+from amiga_ws import bundle
 from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import SERVER_VERSION, Guarded, Services
 
 PACKAGE = Path(__file__).parent.parent
-STATIC = PACKAGE / "static"
+STATIC = bundle.STATIC
 PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}", re.IGNORECASE | re.ASCII)  # no separator in it
 SERVED = {".css", ".html", ".js", ".json", ".map", ".png", ".svg", ".txt", ".woff2"}
 
@@ -46,6 +46,7 @@ class Page(Guarded):
             version=SERVER_VERSION,
             static="/static/",
             charts=(STATIC / "uplot.js").is_file(),  # comes with the build, not with a checkout
+            built=bundle.modules(STATIC),
         )
         finish_compressed(self, text)
 
@@ -72,9 +73,6 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.mtime_ns = path.stat().st_mtime_ns
         self.body = path.read_bytes()
-        if path.suffix == ".js":
-            # A third of what a browser would load is comments and indentation; licences (`/*!`) go along.
-            self.body = rjsmin.jsmin(self.body, keep_bang_comments=True)
         self.zipped = gzip.compress(self.body, 9, mtime=0)
         self.media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         if path.suffix == ".js":

@@ -11,7 +11,7 @@ import { Board } from "./charts-board.js";
 import { ChartData, fetchSeries, reading, seriesUrl } from "./charts-data.js";
 import { BY_MINUTE, CHARTS, seriesOf } from "./charts-list.js";
 import { zone } from "./charts-time.js";
-import { byId, setAttr, setText, show } from "./dom.js";
+import { byId, comesNear, setAttr, setText, show } from "./dom.js";
 import { now } from "./clock.js";
 import * as address from "./address.js";
 
@@ -22,11 +22,12 @@ const COUNTED = ALL.filter((name) => BY_MINUTE.test(name));
 const AGAIN_MS = 60_000; // what comes by minute
 const RETRY_MS = 3_000;
 const LEAST_ZOOM_S = 20;
+const NEAR_PX = 300; // below the window: the library comes before its charts do
 const MISSING = "Charts cannot be drawn: this installation lacks the chart library (uplot.js), which is fetched when the package is built. Install it again (scripts/venv, or pip install). Until then tables stand in.";
 const UNREACHABLE = "Charts cannot be drawn: the chart library did not load. Tables stand in; reload the page to try again.";
 
 export class Charts {
-  /** @param {number} hours @param {{reveal: (taskId: string) => void, shown?: (data: ChartData, snapshot: Snapshot|null) => void}} options */
+  /** @param {number} hours @param {{reveal: (taskId: string) => void, frozen: () => boolean, shown?: (data: ChartData, snapshot: Snapshot|null) => void}} options */
   constructor(hours, options) {
     this.root = byId("charts");
     const own = Number(address.parameter("charts"));
@@ -48,15 +49,22 @@ export class Charts {
     setText(byId("charts-zone"), `times in ${zone()}`);
     // A hidden page is told little and its clock hardly ticks: what it missed was no gap.
     document.addEventListener("visibilitychange", () => { if (!document.hidden && this.data) void this.load(); });
-    void this.#begin();
+    if (!this.#installed) {
+      for (const card of this.board.cards) card.standIn();
+      this.#note(MISSING);
+    }
   }
 
+  get #installed() {
+    return this.root.dataset.plot !== "missing";
+  }
+
+  /** Draw, once that is nearly looked at: the library is a quarter of all that the page loads. */
   async #begin() {
-    const installed = this.root.dataset.plot !== "missing";
-    if (!installed) for (const card of this.board.cards) card.standIn();
-    const drawn = installed && await this.board.begin();
+    await comesNear(this.root, NEAR_PX);
+    const drawn = await this.board.begin();
     setAttr(this.root, "data-plot", drawn ? "drawn" : "missing");
-    if (!drawn) this.#note(installed ? UNREACHABLE : MISSING);
+    if (!drawn) this.#note(UNREACHABLE);
     this.#draw();
   }
 
@@ -71,11 +79,14 @@ export class Charts {
     this.hours = hours;
     address.put({ charts: own ? String(hours) : "" });
     this.closer = null;
-    void this.load();
+    void this.load(own);
   }
 
-  /** Ask for everything anew: at the start, for another window, after a lost connection. */
-  async load() {
+  /**
+   * Ask for everything anew: at the start, for another window, after a lost connection.
+   * @param {boolean} [own] to be shown even while the values stand still
+   */
+  async load(own = false) {
     for (const button of this.#buttons()) setAttr(button, "aria-pressed", String(Number(button.dataset.hours) === this.hours));
     clearTimeout(this.again);
     this.asking.abort();
@@ -87,16 +98,16 @@ export class Charts {
       setText(byId("charts-error"), "");
       this.again = window.setTimeout(() => void this.#count(), AGAIN_MS);
     } catch (error) {
-      this.#failed(error, signal, () => this.load());
+      this.#failed(error, signal, () => this.load(own));
     }
-    if (!signal.aborted) this.#draw();
+    if (!signal.aborted && (own || !this.options.frozen())) this.#draw();
   }
 
   /** The minutes that have passed since. */
   async #count() {
     const { signal } = this.asking;
     try {
-      if (!document.hidden && this.data) {
+      if (!document.hidden && !this.options.frozen() && this.data) {
         this.data.merge(await fetchSeries({ series: COUNTED.join(","), hours: this.hours, spans: 1 }, signal));
         if (!signal.aborted) this.#draw();
       }
@@ -166,6 +177,7 @@ export class Charts {
 
   /** @param {Snapshot} snapshot */
   update(snapshot) {
+    if (!this.snapshot && this.#installed) void this.#begin(); // an empty page is short: all of it is near
     this.snapshot = snapshot;
     if (!this.data) return;
     this.data.noteTasks(snapshot);

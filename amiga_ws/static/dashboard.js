@@ -65,7 +65,7 @@ const drawer = new Door({
   host: drawHostCharts,
 }, toast);
 const freeze = new Freeze(() => { if (header.snapshot) paint(header.snapshot); });
-const charts = new Charts(client.hours, { reveal, shown: renderSparks });
+const charts = new Charts(client.hours, { reveal, frozen: () => freeze.on, shown: renderSparks });
 
 // -- what the server says ------------------------------------------------------------------------
 
@@ -242,10 +242,11 @@ let toastTimer = 0;
 /** @param {string} text @param {number} [forMs] */
 function toast(text, forMs = 8_000) {
   const element = byId("toast");
+  element.hidePopover();
+  element.showPopover(); // above a drawer that was opened since
   setText(element, text);
-  element.hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = window.setTimeout(() => { element.hidden = true; }, forMs);
+  toastTimer = window.setTimeout(() => element.hidePopover(), forMs);
 }
 
 setInterval(() => {

@@ -62,6 +62,18 @@ export function byId(id) {
   return element;
 }
 
+/** Until it is in the window, or nearly. @param {Element} element @param {number} px @returns {Promise<void>} */
+export function comesNear(element, px) {
+  return new Promise((resolve) => {
+    const watching = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      watching.disconnect();
+      resolve();
+    }, { rootMargin: `${px}px` });
+    watching.observe(element);
+  });
+}
+
 /**
  * Make `parent`'s children stand for `items`, in order, reusing the elements of the last time by key, so that focus,
  * selection and an open row survive an update.

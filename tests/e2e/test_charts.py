@@ -42,7 +42,8 @@ def opened(viewer, path="/?hours=1"):
 
 
 def ready(viewer):
-    """History has answered, and whether there are drawings is settled."""
+    """In sight, history has answered, and whether there are drawings is settled."""
+    viewer["#charts"].scroll_into_view_if_needed()
     expect(viewer["#charts"]).to_have_attribute("data-state", "ready", timeout=20_000)
     expect(viewer["#charts"]).to_have_attribute("data-plot", re.compile("drawn|missing"))
 
@@ -67,6 +68,35 @@ def test_opening_the_page_fills_every_chart_with_one_request(viewer):
     over(viewer, "cpu")
     expect(viewer["#chart-cpu .chart-legend"]).to_contain_text(re.compile(r"CPU \d+\.\d"))
     expect(viewer["#chart-calls .chart-legend"]).to_contain_text("calls")
+
+
+def test_the_library_comes_when_the_charts_come_near(look, site):
+    viewer = look(site, viewport={"width": 390, "height": 844})
+    asked = []
+    viewer.page.on("request", lambda request: asked.append(request.url))
+    viewer.arrive()
+    expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
+    # What was asked for fills the curves of the tiles at once.
+    expect(viewer["#tile-host svg.spark path"]).to_have_attribute("d", re.compile("^M"))
+    assert not [url for url in asked if url.endswith("uplot.js")]
+    opened(viewer)
+    assert [url for url in asked if url.endswith("uplot.js")]
+    over(viewer, "cpu")
+
+
+def test_frozen_charts_stand_still_whatever_comes(charts):
+    canvas = over(charts, "cpu").locator("xpath=ancestor::article").locator("canvas")
+    picture = "(canvas) => canvas.toDataURL()"
+    charts["#freeze"].click()
+    still = canvas.evaluate(picture)
+    with charts.page.expect_response(TIMESERIES):
+        charts.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    charts.page.wait_for_timeout(2_500)  # so long that the stream has brought something, too
+    assert canvas.evaluate(picture) == still
+    charts["#charts-window [data-hours='24']"].click()  # asked for by hand: shown
+    over(charts, "cpu")
+    moved = "([canvas, still]) => canvas.toDataURL() !== still"
+    charts.page.wait_for_function(moved, arg=[canvas.element_handle(), still])
 
 
 def test_charts_reach_a_year_back_and_follow_the_page(charts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -133,7 +135,7 @@ def test_what_is_not_there_is_said(viewer):
 def test_a_server_that_is_away_is_said_and_asked_again(own_site, look):
     site = own_site()
     viewer = look(site)
-    with viewer.page.expect_request_finished(lambda request: request.url.endswith("/waterfall.js")):
+    with viewer.page.expect_request_finished(lambda request: "built-drawer-" in request.url):
         viewer.arrive()
     viewer.forgive("ERR_CONNECTION_REFUSED|WebSocket connection|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET")
     site.stop()
@@ -224,10 +226,10 @@ def test_nothing_sticks_out_of_it(look, site, size):
 
 def test_modules_that_cannot_be_fetched_are_told_and_the_address_names_what_was_opened(viewer):
     viewer.forgive("Failed to (load|fetch)")
-    viewer.page.route("**/drawer.js", lambda route: route.abort())
+    viewer.page.route(re.compile("/built-drawer-|/drawer.js"), lambda route: route.abort())
     viewer.arrive()
     row_of(viewer, "Upgrade the parser").locator('[data-field="description"]').click()
     expect(viewer["#toast"]).to_contain_text("cannot be shown")
-    viewer.page.unroute("**/drawer.js")
+    viewer.page.unroute(re.compile("/built-drawer-|/drawer.js"))
     viewer.page.reload()  # the address names it still
     expect(viewer["#drawer-title"]).to_have_text("Upgrade the parser")

@@ -73,18 +73,23 @@ def test_hidden_tab_asks_for_less_and_is_up_to_date_when_it_is_shown(viewer, wir
     assert [frame["event"] for frame in wire.sent].count("set_interval") == 2
 
 
-def test_slow_client_is_told(viewer):
+def test_slow_client_is_told_above_all_that_is_open(viewer):
     """The server's own `lag` is tested where its clock can be moved; here it is put into the stream."""
+    sockets = []
 
     def pass_on(socket):
         server = socket.connect_to_server()
         server.on_message(socket.send)
-        socket.send(json.dumps({"event": "connected", "data": {"heartbeat_interval": 15}}))
-        socket.send(json.dumps({"event": "lag", "data": {"behind_ms": 1900, "coalesced": 37}}))
+        sockets.append(socket)
 
     viewer.page.route_web_socket("**/ws", pass_on)
     viewer.arrive()
+    viewer['#tasks [data-field="description"]'].first.click()
+    expect(viewer["#drawer"]).to_be_visible()
+    sockets[-1].send(json.dumps({"event": "lag", "data": {"behind_ms": 1900, "coalesced": 37}}))
     expect(viewer["#toast"]).to_contain_text("values were 1.9 s late, 37 merged")
+    # The top layer, and later in it than the drawer.
+    assert viewer["#toast"].evaluate("(toast) => toast.matches(':popover-open')")
 
 
 def test_patch_that_does_not_fit_is_never_seen(viewer, site):
