@@ -235,12 +235,8 @@ class AppendLog:
                 return len(kept)
             aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             aside.unlink(missing_ok=True)
-            try:
-                _write_private(aside, "".join(json.dumps(entry) + "\n" for entry in kept))
-                aside.replace(self._path)
-            except OSError:
-                aside.unlink(missing_ok=True)  # on a full disk it is what others need
-                raise
+            _write_private(aside, "".join(json.dumps(entry) + "\n" for entry in kept))
+            aside.replace(self._path)
         return len(kept)
 
     @contextmanager
@@ -341,10 +337,14 @@ def make_private_dir(path: Path) -> None:
 def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     _give_to_owner(descriptor, path)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)  # on a full disk each start would leave one more
+        raise
 
 
 def _give_to_owner(descriptor: int, path: Path) -> None:

@@ -7,6 +7,7 @@ not try again). 1: the machine does not give what is needed now. All are real pr
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from certificates import make_certificate
+from disks import fill, read_only, small_disk
 from processes import CHECKOUT, Running, clean_environment, completed
 
 NOBODY = 65534
@@ -115,6 +117,30 @@ FAILED = {
 }
 
 
+# Those that have a test of their own.
+OTHERS = {
+    "port that is taken": ("is taken", 1),
+    "clock that was never set": ("the clock of this machine says", 1),
+    "secret of another user": ("Permission denied", 1),
+    "state_dir that cannot be written": ("cannot use state_dir", 1),
+    "disk without room": ("make room on its disk", 1),
+    "disk that is read-only": ("Read-only file system", 1),
+    "files that are missing": ("install amiga_ws anew", 1),
+    "another server on the folder": ("another amiga_ws server uses", 1),
+}
+
+
+def test_the_page_for_operators_lists_them_all():
+    told = (CHECKOUT / "docs/operations.md").read_text("utf-8")
+    rows = dict(re.findall(r"(?m)^\| ([^|`]+) \| (`[^`]+` \| [12]) \|$", told))
+    tried = {
+        name: (says, code)
+        for group, code in ((MISCONFIGURED, 2), (FAILED, 1))
+        for name, (says, *_) in group.items()
+    }
+    assert rows == {name: f"`{says}` | {code}" for name, (says, code) in (tried | OTHERS).items()}
+
+
 def refused(command, folder, code, says):
     """Run to the end: nothing on stdout, one line on stderr, no traceback, nothing half begun."""
     done = completed(command, cwd=folder, env=IMPORTING)
@@ -140,6 +166,25 @@ def test_what_the_machine_does_not_give_ends_the_start_with_1(folder, name):
     if prepare is not None:
         prepare(folder)
     refused([*SERVE, *options], folder, 1, says)
+
+
+@pytest.mark.parametrize("secret_there", [False, True])
+def test_a_full_disk_ends_the_start_with_1_and_is_not_filled_further(folder, secret_there):
+    with small_disk(folder / "disk") as disk:
+        if secret_there:
+            write(disk / "secret.hex", GOOD)
+        fill(disk)
+        before = {path.name for path in disk.iterdir()}
+        for _ in range(2):
+            start = [*SERVE, "--set", "state_dir=disk"]
+            refused(start, folder, 1, "No space left on device; make room on its disk")
+        found = {path.name for path in disk.iterdir()}
+        assert found - before <= {"lock", "revocations.jsonl", "used_logins.jsonl"}
+
+
+def test_a_disk_that_cannot_be_written_ends_the_start_with_1(folder):
+    with small_disk(folder / "disk") as disk, read_only(disk):
+        refused([*SERVE, "--set", "state_dir=disk"], folder, 1, "Read-only file system")
 
 
 def test_a_port_that_is_taken_ends_the_start_with_1(folder):

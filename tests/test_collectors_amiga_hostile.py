@@ -199,6 +199,9 @@ def test_a_gap_of_all_ids_is_one_step(amiga, collector, table):
 # -- what a query may cost ------------------------------------------------------------------------
 
 
+@pytest.mark.promise(
+    "A query of AMIGA's database that has no end is stopped, and not asked again for a minute"
+)
 def test_a_query_without_an_end_is_stopped_and_not_asked_again_for_a_while(amiga, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROCESSOR_S", 0.05)
     database = Database(amiga.database, tmp_path / "private")

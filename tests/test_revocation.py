@@ -321,6 +321,9 @@ def full(disk):
 CANNOT_BE_KEPT = {"full": (full, "make room"), "read-only": (read_only, "its log says why")}
 
 
+@pytest.mark.promise(
+    "Our disk full or read-only: a link, a sign-out or a revocation is refused with 503, and nothing was changed"
+)
 @pytest.mark.parametrize("trouble", CANNOT_BE_KEPT)
 async def test_what_cannot_be_kept_is_refused_and_changes_nothing(disk, start, caplog, trouble):
     """Signing in by link, signing out, and taking back are nothing where they are forgotten at the next start."""
