@@ -271,6 +271,20 @@ async def test_configured_names_are_ours(start):
     assert (await server.ask("/api/session", cookie, method="DELETE", host="monitor.example")).status == 204
 
 
+async def test_a_person_is_told_by_a_page_in_which_nothing_of_the_request_is_markup(server):
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    reply = await server.ask("/no-such-path", browser)
+    assert (reply.status, reply.header("Content-Type")) == (404, "text/html; charset=UTF-8")
+    assert reply.header("Content-Security-Policy") == SECURITY_HEADERS["Content-Security-Policy"]
+    assert "There is nothing here" in reply.body.decode()
+    reply = await server.ask("/admin", browser | {"Cookie": server.session(scope="metrics:read")})
+    assert reply.status == 403
+    assert "This needs the scope admin" in reply.body.decode()
+    reply = await server.ask("/", browser | {"Origin": "http://<b>evil.example"})
+    assert reply.status == 403
+    assert "pages of &#x27;http://&lt;b&gt;evil.example&#x27;" in reply.body.decode().lower()
+
+
 async def test_dns_rebinding_gets_nowhere(server):
     """Host and Origin agree with each other, which is all that Tornado compares."""
     host = f"evil.example:{server.port}"

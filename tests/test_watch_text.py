@@ -218,8 +218,8 @@ def bot(alive):
             "AMIGA's database cannot be read",
         ),
         (snapshot(sources={"hooks": Source(state="stale")}), False, "DEGRADED", "Hook logs: stale"),
-        (snapshot(attention=[crit("crit")]), False, "DEGRADED", "1 thing needs you"),
-        (snapshot(attention=[crit("warn")] * 2), False, "ATTENTION", "2 things need you"),
+        (snapshot(attention=[crit("crit")]), False, "DEGRADED", "1 needs you"),
+        (snapshot(attention=[crit("warn")] * 2), False, "ATTENTION", "2 need you"),
     ],
 )
 def test_the_verdict_follows_the_dashboards_rules(shot, lost, word, reason):

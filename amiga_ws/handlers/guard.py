@@ -369,7 +369,10 @@ class Guarded(RequestHandler):
         self.finish_problem(Problem(refusal.text, refusal.code, ref))
 
     def finish_problem(self, problem: Problem) -> None:
-        """End with an error as JSON."""
+        """End with an error as JSON; a browser that was sent here by a person shows it as a page."""
+        if "text/html" in self.request.headers.get("Accept", ""):
+            self.finish(self.render_string("problem.html", static="/static/", problem=problem))
+            return
         self.set_header("Content-Type", JSON_TYPE)
         self.finish(encode(problem))
 
@@ -386,7 +389,7 @@ class Guarded(RequestHandler):
         return ", ".join([*names, "OPTIONS"])
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Every error is JSON with a `ref`; its cause stands in the log alone."""
+        """Every error has a `ref`; its cause stands in the log alone."""
         if not hasattr(self, "peer"):
             # Tornado looks at method, body and path first. What is wrong with them is for who may pass.
             with suppress(HTTPError):  # Unknown's

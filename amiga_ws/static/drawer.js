@@ -235,7 +235,7 @@ export class Drawer {
     const word = session ? (session.state ?? session.kind) : (task?.status ?? "");
     setAttr(this.dialog, "data-status", word);
     setIcon(status, session ? "session" : statusIcon(word));
-    setText(/** @type {Element} */ (status.querySelector(".word")), word ? format.words(word) : "reading …");
+    setText(/** @type {Element} */ (status.querySelector(".word")), word ? format.words(word) : this.dialog.dataset.state === "error" ? "not read" : "reading …");
     this.#facts(task, session, currency);
     this.#error(task);
     this.#calls();

@@ -92,7 +92,7 @@ export function renderTools(snapshot, find) {
       setText(first(row, ".errors"), failed ? `${format.int(failed)} err · ${format.percent(own(error_rates, name), 1)}` : "");
       first(row, ".errors").title = failed ? errorKinds(own(error_categories, name), own(suspects, name)) : "";
       const time = own(durations, name) ?? null;
-      setText(first(row, ".time"), time && format.known(time.p50_ms) ? format.milliseconds(time.p50_ms) : "");
+      setText(first(row, ".time"), time && format.known(time.p50_ms) ? `median ${format.milliseconds(time.p50_ms)}` : "");
       first(row, ".time").title = time ? `half of the calls within ${format.milliseconds(time.p50_ms)}, 95 % within ${format.milliseconds(time.p95_ms)}` : "";
     });
 }
@@ -109,8 +109,8 @@ export function renderSessions(snapshot, reveal, open) {
     (row) => {
       const link = h("button", { type: "button", class: "link id", "data-field": "task_id", on: { click: () => reveal(link.textContent ?? "") } });
       return h("li", {}, h("span", { class: "glyph" }, icon("stopped"), h("span", { class: "hidden-text" })),
-        h("button", { type: "button", class: "link id", "data-field": "session_id", on: { click: () => open(row.session.session_id) } }),
         h("span", { class: "tag", "data-field": "kind" }), link,
+        h("button", { type: "button", class: "link id", "data-field": "session_id", on: { click: () => open(row.session.session_id) } }),
         h("span", { class: "num" }, h("span", { "data-field": "tools" }), h("span", { class: "muted" }, " calls"),
           h("span", { class: "errors", "data-field": "errors" })),
         h("span", { class: "num muted", "data-field": "last_activity" }));

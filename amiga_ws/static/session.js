@@ -62,9 +62,6 @@ async function ask(method, path, headers = {}) {
 /** @param {Response} response */
 async function explained(response) {
   const cause = await refusal(response);
-  if (response.status === 401) {
-    return `The token was not accepted: ${cause}. A new one comes from scripts/mktoken.py --login or scripts/mktoken.py --subject NAME.`;
-  }
   if (response.status === 429 || response.status === 503) {
     const ms = retryAfterMs(response);
     return `${capital(cause)}. Try again ${ms ? `in ${Math.ceil(ms / 1000)} seconds` : "in a moment"}.`;

@@ -46,7 +46,7 @@ export function verdict(snapshot, lost) {
   const broken = Object.entries(sources).filter(([, source]) => source.state === "error" || source.state === "stale");
   const attention = snapshot.attention ?? [];
   const critical = attention.filter((item) => item.severity === "crit").length;
-  const count = attention.length === 1 ? "1 thing needs you" : `${attention.length} things need you`;
+  const count = attention.length === 1 ? "1 needs you" : `${attention.length} need you`;
   if (critical) return { word: "DEGRADED", level: "degraded", reason: count };
   if (broken.length) {
     const [name, source] = broken[0];

@@ -37,7 +37,7 @@ def verdict(snapshot: Snapshot | None, *, lost: bool) -> Verdict:
     if (down := _down(snapshot)) is not None:
         return Verdict("DOWN", "alarm", down)
     needed = len(snapshot.attention)
-    words = "1 thing needs you" if needed == 1 else f"{needed} things need you"
+    words = "1 needs you" if needed == 1 else f"{needed} need you"
     if any(item.severity == "crit" for item in snapshot.attention):
         return Verdict("DEGRADED", "red", words)
     if (broken := _broken(snapshot)) is not None:

@@ -53,7 +53,7 @@ def test_page_says_how_to_get_a_token(stranger):
         ("", "Paste a token first."),
         ("not a token", "does not look like a token"),
         ("<img src=x onerror=alert(1)>", "does not look like a token"),
-        ("eyJhbGciOiJub25lIn0.e30.AAAA", "was not accepted"),
+        ("eyJhbGciOiJub25lIn0.e30.AAAA", "The token is not accepted"),
     ],
 )
 def test_bad_token_is_explained(stranger, token, words):
