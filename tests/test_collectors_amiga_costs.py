@@ -9,7 +9,7 @@ import pytest
 from installation import CLI_SESSION, Installation, local
 from reading import DAY, NOW, Clock, collector_of, read
 
-from amiga_ws.collectors.amiga import transcripts
+from amiga_ws.collectors.amiga import hooks, transcripts
 from amiga_ws.collectors.amiga.prices import NANO, PriceTable, Tokens
 from amiga_ws.config.prices import DEFAULT_PRICES, Price
 
@@ -283,6 +283,37 @@ def test_sub_agents_belong_to_the_session_and_its_task_and_task_rows_are_not_cou
     task_row(amiga, "aaaaaa", NOW - 60, (MILLION, 0))
     facts = read(with_transcripts)
     assert facts.windows[24].claude_api.total_requests == 1
+    assert facts.tasks[0].cost == 3.0
+
+
+def test_a_transcript_or_a_link_that_is_found_later_than_the_row_changes_what_was_booked(
+    amiga, with_transcripts, projects, clock
+):
+    for owner in ("aaaaaa", CLI_SESSION):
+        task_row(amiga, owner, NOW - 60, (MILLION, 0))
+    facts = read(with_transcripts)
+    assert (facts.windows[24].claude_api.total_requests, facts.tasks[0].cost) == (2, 5.0)
+    assert facts.windows[24].costs.unpriced_calls == 1  # nobody knows whose session that is
+    amiga.hook(CLI_SESSION, "Task", NOW - 70, task_id="aaaaaa")
+    clock.now += 30
+    facts = read(with_transcripts)
+    assert (facts.windows[24].costs.unpriced_calls, facts.tasks[0].cost) == (0, 10.0)
+    (projects / f"{CLI_SESSION}.jsonl").write_text(line(NOW - 50), "utf-8")
+    clock.now += 30
+    facts = read(with_transcripts)
+    assert (facts.windows[24].claude_api.total_requests, facts.tasks[0].cost) == (1, 3.0)
+
+
+def test_rows_wait_until_the_hook_logs_have_told_whose_they_are(
+    amiga, with_transcripts, projects, monkeypatch
+):
+    monkeypatch.setattr(hooks, "NEW_PER_READING", 1)
+    for place in range(5):
+        amiga.hook(f"{place}{CLI_SESSION[1:]}", "Task", NOW - 60, task_id="aaaaaa")
+        (projects / f"{place}{CLI_SESSION[1:]}.jsonl").write_text(line(NOW - 50), "utf-8")
+    task_row(amiga, "aaaaaa", NOW - 60, (MILLION, 0))
+    while (facts := with_transcripts.collect(DAY)).sources["hooks"].state == "loading":
+        assert (facts.tasks[0].cost if facts.tasks else None) in {None, 3.0}
     assert facts.tasks[0].cost == 3.0
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ CHUNK_ROWS = 4_000
 BACKLOG_IDS = 50_000  # old tool rows looked through per query
 USAGE_LIMIT_BYTES = 16 << 20
 MAX_SEEN = 100_000
+MAX_BOOKED = 5_000  # Task rows that may still be taken back, the newest
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
 
 
@@ -49,6 +51,8 @@ class Costs:
         self._messages: set[tuple[int, int, int]] = set()  # what messages told, to know it again
         self._seen: set[int] = set()  # Task rows booked or waiting
         self._waiting: list[Answer] = []  # Task rows whose model is still to be found out
+        self._booked: deque[Answer] = deque(maxlen=MAX_BOOKED)  # Task rows in the ledger
+        self._known: object = None  # what these were judged by
         self._backlog: tuple[int, int] = (0, 0)  # tool rows between these ids are still to be looked through
         self._backlog_sql: str | None = None
         self._oldest = 0.0
@@ -113,18 +117,41 @@ class Costs:
         self._seen.add(key)
         self._waiting.append(Answer(when, UNKNOWN_MODEL, counts, owner))
 
-    def resolve(self, model_of: Callable[[str], str | None], covered: Callable[[str], bool]) -> bool:
+    def resolve(
+        self, model_of: Callable[[str], str | None], covered: Callable[[str], bool], known: object
+    ) -> bool:
         """Book the waiting Task rows: `model_of` an owner, None if unknown; not those that are `covered`.
 
-        True if anything was booked. Call it when tasks, links and transcripts are known.
+        A link or a transcript may be found later than the row of which it tells: where `known` differs from the
+        last time's, what has been booked is judged again. True if anything was booked or taken back. Call it when
+        tasks, links and transcripts have been read once.
         """
         waiting, self._waiting = self._waiting, []
+        if known != self._known:
+            self._known = known
+            waiting = [*self._doubtful(model_of, covered), *waiting]
         for answer in waiting:
             owner = answer.owner or ""
             if not covered(owner):
-                model = model_of(owner) or UNKNOWN_MODEL
-                self._ledger.book(Answer(answer.when, model, answer.tokens, owner))
+                booked = Answer(answer.when, model_of(owner) or UNKNOWN_MODEL, answer.tokens, owner)
+                self._ledger.book(booked)
+                self._booked.append(booked)
         return bool(waiting)
+
+    def _doubtful(
+        self, model_of: Callable[[str], str | None], covered: Callable[[str], bool]
+    ) -> list[Answer]:
+        """The booked rows of which more is known by now, taken back."""
+        found: list[Answer] = []
+        booked, self._booked = self._booked, deque(maxlen=MAX_BOOKED)
+        for answer in booked:
+            owner = answer.owner or ""
+            if covered(owner) or (answer.model == UNKNOWN_MODEL and model_of(owner) is not None):
+                self._ledger.book(answer, -1)
+                found.append(answer)
+            else:
+                self._booked.append(answer)
+        return found
 
     def read_usage(self, now: float) -> bool:
         """Read usage.json again if it changed; True if it did."""

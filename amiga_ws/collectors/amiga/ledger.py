@@ -85,7 +85,10 @@ class Ledger:
                 self._buckets.add(minute, base + field, sign * amount)
         self._book_to(self._days.setdefault(day, Spent()), tokens, cost, sign)
         if answer.owner is not None and (answer.owner in self.owners or len(self.owners) < MAX_OWNERS):
-            self._book_to(self.owners.setdefault(answer.owner, Spent()), tokens, cost, sign)
+            spent = self.owners.setdefault(answer.owner, Spent())
+            self._book_to(spent, tokens, cost, sign)
+            if not spent.calls:
+                del self.owners[answer.owner]  # unknown again, not zero
             self.moved.add(answer.owner)
 
     def window(self, minute: int, now: float) -> tuple[Costs, ClaudeApi]:

@@ -84,8 +84,10 @@ class Model:
         changed = self.costs.read_usage(now)
         if self.transcripts is not None:
             changed = self.transcripts.poll(now) or changed
-        if self.transcripts is None or self.transcripts.complete:
-            changed = self.costs.resolve(self.model_of, self._has_transcript) or changed
+        if self.hooks.state != "loading" and (self.transcripts is None or self.transcripts.complete):
+            sessions = 0 if self.transcripts is None else len(self.transcripts.sessions)
+            known = (len(self.hooks.links), sessions)
+            changed = self.costs.resolve(self.model_of, self._has_transcript, known) or changed
         self.revision += changed
 
     def settle(self, now: float) -> None:
