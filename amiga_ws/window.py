@@ -40,7 +40,9 @@ class Window:
         self._epoch = epoch
         self._after = after  # the first seq is the next one
         self.newest: State | None = None  # None until the first `advance`
-        self._bases: OrderedDict[int, State] = OrderedDict()  # by seq, oldest first, the newest among them
+        # By seq, oldest first, the newest among them: a state and the bytes of its JSON. Not its message, which nobody
+        # is sent any more: with its frames it is three times those bytes.
+        self._bases: OrderedDict[int, tuple[Snapshot, int]] = OrderedDict()
         self._bases_bytes = 0
         self._updates: dict[int, Message] = {}  # base seq → what brings it to the newest; made on demand
 
@@ -64,11 +66,12 @@ class Window:
         return self.newest
 
     def _keep(self, state: State) -> None:
-        self._bases[state.seq] = state
-        self._bases_bytes += len(state.message.data)
+        size = len(state.message.data)
+        self._bases[state.seq] = (state.snapshot, size)
+        self._bases_bytes += size
         while len(self._bases) > MAX_BASES or (self._bases_bytes > MAX_BASES_BYTES and len(self._bases) > 1):
-            _, dropped = self._bases.popitem(last=False)
-            self._bases_bytes -= len(dropped.message.data)
+            _, (_, dropped) = self._bases.popitem(last=False)
+            self._bases_bytes -= dropped
 
     def update_from(self, base_seq: int) -> Message:
         """What brings a delta client from `base_seq` to the newest state, made once for all of them.
@@ -83,7 +86,7 @@ class Window:
     def _make_update(self, base_seq: int) -> Message:
         newest, base = self.newest, self._bases.get(base_seq)
         assert newest is not None  # noqa: S101 - clients are subscribed after the first advance
-        if base is None or base is newest:
+        if base is None or base_seq == newest.seq:
             return newest.message
         data = encode(
             Patch(
@@ -91,7 +94,7 @@ class Window:
                 base=self.position_at(base_seq) or "",
                 position=newest.snapshot.position,
                 timestamp=newest.snapshot.timestamp,
-                patch=diff(base.snapshot, newest.snapshot),
+                patch=diff(base[0], newest.snapshot),
             )
         )
         if len(data) >= len(newest.message.data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import jsonpatch
 import msgspec
@@ -203,6 +204,21 @@ def test_bases_have_a_cap_in_bytes_and_the_newest_is_always_kept(window):
     assert window.find("e1.24.8") == (8, None)  # and there is room again afterwards
     window.advance(snapshot(9), NOW)
     assert window.update_from(8).event == "metrics_patch"
+
+
+def test_a_base_keeps_nothing_of_what_was_sent(window):
+    text = "x" * 16_384  # what the states share
+    tracemalloc.start()
+    try:
+        for total in range(MAX_BASES):
+            message = window.advance(snapshot(total, text=text), NOW).message
+            message.websocket()
+            message.sse()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert window.find("e1.24.1") == (1, None)
+    assert kept < 16 * len(text)  # the newest one's, thrice; with all of them, 192 times
 
 
 @pytest.mark.parametrize(
