@@ -139,7 +139,7 @@ export class Plot {
       ticks: { show: false }, grid: { stroke: () => colours.of("--line"), width: 1 },
     };
     return [
-      { ...common, grid: { show: false }, size: 24, gap: 2, space: 64, values: axisTime },
+      { ...common, grid: { show: false }, size: 28, gap: 6, space: 64, values: axisTime },
       ...this.units.map((unit, index) => {
         const { axis, steps } = UNITS[unit];
         return {

@@ -86,7 +86,8 @@ client.addEventListener("state", () => {
   const { phase, code } = client.state;
   if (phase === "signedout") {
     header.who(null);
-    if (code === 4503) location.reload(); // revoked or signed out: nothing of it may stay on the screen
+    // revoked or signed out: nothing of it may stay on the screen
+    if (code === 4503) location.replace(`/login?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
     drawer.makeWay();
   }
   header.connection();

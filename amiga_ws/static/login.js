@@ -72,8 +72,12 @@ async function begin() {
     return;
   }
   field.focus();
+  const ended = new URLSearchParams(location.search).has("ended");
+  if (ended) tell("ended", "This session has ended: it was signed out or taken back, here or elsewhere.");
   const session = await whoAmI().catch(() => null);
-  if (session) {
+  if (session && ended) {
+    location.replace(next()); // there is another one by now
+  } else if (session) {
     const already = byId("already");
     setText(byId("already-subject"), session.subject);
     byId("already-link").setAttribute("href", next());

@@ -154,6 +154,13 @@ export function renderErrors(snapshot, find) {
 
 const STATE_ICON = { ok: "completed", loading: "pending", missing: "unknown", stale: "warn", error: "failed" };
 
+/** A hint, in which `what is to be typed` stands so. @param {Element} element @param {string} text */
+function setHint(element, text) {
+  if (element.getAttribute("data-text") === text) return;
+  setAttr(element, "data-text", text);
+  element.replaceChildren(...text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part)));
+}
+
 /** @param {Snapshot} snapshot */
 export function renderSources(snapshot) {
   reconcile(byId("sources"), Object.entries(snapshot.sources), ([name]) => name,
@@ -170,7 +177,8 @@ export function renderSources(snapshot) {
       for (const name of /** @type {const} */ (["path", "error", "hint"])) {
         const element = part(row, name);
         show(element, Boolean(source[name]));
-        setText(element, source[name] ?? "");
+        if (name === "hint") setHint(element, source.hint ?? "");
+        else setText(element, source[name] ?? "");
       }
       part(row, "path").title = source.path ?? "";
     });
@@ -220,7 +228,7 @@ export function markSections(snapshot) {
   if (absent) {
     setText(byId("no-amiga-path"), amiga.path ?? format.UNKNOWN);
     const hint = (amiga.hint ?? "").replace(`looked at ${amiga.path}; `, ""); // that stands above
-    setText(byId("no-amiga-hint"), hint && hint[0].toUpperCase() + hint.slice(1));
+    setHint(byId("no-amiga-hint"), hint && hint[0].toUpperCase() + hint.slice(1));
     show(byId("no-amiga-hint"), Boolean(amiga.hint));
   }
 }
@@ -234,5 +242,5 @@ function broken(source) {
   setText(byId("broken-cause"), cause.endsWith(".") ? cause : `${cause}.`);
   setText(byId("broken-path"), source.path ?? "");
   show(byId("broken-path"), Boolean(source.path));
-  setText(byId("broken-hint"), source.hint ? `${source.hint[0].toUpperCase()}${source.hint.slice(1)}.` : "");
+  setHint(byId("broken-hint"), source.hint ? `${source.hint[0].toUpperCase()}${source.hint.slice(1)}.` : "");
 }

@@ -6,6 +6,7 @@ import { byId } from "./dom.js";
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 100;
 const HEIGHT = 24;
+const LEAST = 6; // points that have a shape
 const POINTS = 60; // an even share of the columns each, the highest of them
 
 /** tile → series, and the top of its scale where it has one @type {[string, string, number|null][]} */
@@ -61,5 +62,5 @@ function draw(tile, d) {
   }
   const line = /** @type {Element} */ (svg.firstElementChild);
   if (line.getAttribute("d") !== d) line.setAttribute("d", d);
-  svg.toggleAttribute("hidden", !d.includes("L")); // a single point draws nothing but its room
+  svg.toggleAttribute("hidden", d.split("L").length < LEAST);
 }

@@ -46,6 +46,7 @@ def test_revoking_takes_the_page_of_another_away(own_site, look):
     button.click()
     expect(row_of(owner, "bob")).to_have_count(0)
     bob.page.wait_for_url("**/login**")
+    expect(bob["#message"]).to_contain_text("taken back")
     expect(owner["#revocations li"]).to_have_count(1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -45,6 +47,27 @@ def luminance(viewer):
     )
     assert colour[3] == 255
     return sum(colour[:3]) / 3
+
+
+def test_numbers_of_the_table_are_never_cut(look, site):
+    viewer = look(site, viewport=DESK)
+    viewer.arrive()
+    cut = viewer.page.evaluate(
+        """(widest) => { const row = document.querySelector("#tasks tbody tr");
+          return Object.entries(widest).filter(([column, text]) => {
+            const cell = row.querySelector(column);
+            cell.textContent = text;
+            return cell.scrollWidth > cell.clientWidth;
+          }); }""",
+        {".c-calls": "999 (99)", ".c-tokens": "99.9 M", ".c-cost": "$0.0076", ".c-duration": "23 h 59 m"},
+    )
+    assert cut == []
+
+
+def test_title_tells_the_verdict_and_how_many_things_need_somebody(look, site):
+    viewer = look(site)
+    viewer.arrive()
+    expect(viewer.page).to_have_title(re.compile(r"^(\(\d+\) )?[A-Z]+ · amiga$"))
 
 
 def test_theme_button_overrides_the_system_and_is_remembered(look, site):
