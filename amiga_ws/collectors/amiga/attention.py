@@ -131,7 +131,7 @@ def _of_running(model: Model, record: TaskRecord, now: float) -> Iterator[Attent
             "dead_process",
             task_id,
             model.last_sign(record),
-            f"AMIGA counts it as running, but there is no process {record.pid} of it on this host",
+            f"AMIGA counts it as running, but there is no process {record.pid} on this host",
             crit=True,
         )
         return
