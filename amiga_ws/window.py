@@ -15,7 +15,7 @@ from amiga_ws.wire import METRICS_PATCH, METRICS_UPDATE, Message, Patch, encode
 NOTHING_SENT = -1  # before any seq
 MAX_BASES = 64  # states kept as delta bases
 MAX_BASES_BYTES = 2 * 1024 * 1024  # of their JSON; as structs that share what did not change they are less
-AS_OF_STEP_S = 15.0  # how far a source's `as_of` may lag behind while nothing else about it changes
+AS_OF_STEP_S = 60.0  # how far a source's `as_of` may lag behind while nothing else about it changes
 
 Why = Literal["epoch", "window", "evicted"] | None
 

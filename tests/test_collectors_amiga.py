@@ -164,6 +164,15 @@ def test_sessions_that_go_on_stay_in_their_places_and_the_others_follow_by_age(a
     assert sessions.active[1].last_activity == NOW // 10 * 10 - 10  # in steps
 
 
+def test_times_are_told_to_the_millisecond(amiga, collector):
+    amiga.task("aaaaaa", "running", NOW - 60.123456)
+    amiga.tool("aaaaaa", "Read", NOW - 50.654321)
+    facts = read(collector)
+    assert facts.tasks[0].created_at == facts.activity[0].timestamp == NOW - 60.123
+    assert facts.tasks[0].current_tool is not None
+    assert facts.tasks[0].current_tool.since == NOW - 50.654
+
+
 def test_a_running_tasks_process_is_found_and_its_end_is_seen(amiga, collector, clock):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:

@@ -74,6 +74,25 @@ def test_psutils_first_answer_which_is_always_zero_is_never_shown(monkeypatch):
     assert (system.cpu_percent, system.per_cpu) == (42.0, [42.0, 42.0])
 
 
+def test_memory_and_our_own_process_are_read_every_five_seconds(monkeypatch):
+    """They move all the time, and each step would be news for everybody."""
+    total = 16 << 30
+    used = iter(range(1 << 30, total, 1 << 30))
+    memory = type(psutil.virtual_memory())
+
+    def virtual_memory():
+        return memory(total, total - next(used), *[0] * (len(memory._fields) - 2))
+
+    monkeypatch.setattr(psutil, "virtual_memory", virtual_memory)
+    collector = HostCollector()
+    first = collector._read_calm(10.0)
+    assert collector._read_calm(14.9) is first
+    later = collector._read_calm(15.0)
+    assert (first[0].used, later[0].used) == (used_share(total, 1 << 30)[0], used_share(total, 2 << 30)[0])
+    assert first[2] is not None
+    assert first[2].pid == os.getpid()
+
+
 def test_what_goes_over_the_loopback_is_no_network(monkeypatch):
     def counters(*, pernic):
         assert pernic

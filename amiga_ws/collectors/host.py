@@ -37,9 +37,9 @@ MIB = 1 << 20
 LOOPBACK = re.compile(r"lo\d*|Loopback.*")
 MAX_DISKS = 12  # a container host can show hundreds of bind mounts
 DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill slowly
-RATE_SPAN_S = (
-    5.0  # what a rate is the mean of: second by second it flickers, and each flicker is news for all
-)
+# What a rate and our own CPU are the mean of, and how often memory is read: second by second they flicker, and each
+# flicker is news for all.
+CALM_S = 5.0
 FIRST_SPAN_S = 0.2  # enough for the first one; over less it would be noise
 PSEUDO = frozenset({"squashfs", "overlay", "tmpfs", "devtmpfs", "ramfs", "iso9660", "nsfs", "fuse.snapfuse"})
 
@@ -68,7 +68,7 @@ class _Rates:
     def update(self, now: float, first: int, second: int) -> tuple[float | None, float | None]:
         if self._last is not None:
             span = now - self._last[0]
-            if span < (RATE_SPAN_S if self._known else FIRST_SPAN_S):
+            if span < (CALM_S if self._known else FIRST_SPAN_S):
                 return self._rates
             self._known = True
             grown = (first - self._last[1], second - self._last[2])
@@ -113,6 +113,8 @@ class HostCollector:
         self._process: psutil.Process | None = None
         self._disks: list[Disk] = []
         self._disks_read = -math.inf  # monotonic
+        self._calm: tuple[Memory, Memory, MonitorProcess | None] = (Memory(), Memory(), None)
+        self._calm_read = -math.inf  # monotonic
         self._network = _Rates()
         self._disk_io = _Rates()
         self._primed = False  # psutil has something to compare its first answer with
@@ -132,18 +134,19 @@ class HostCollector:
         disk_io = self._try("disk_io", lambda: psutil.disk_io_counters())  # noqa: PLW0108 - may be missing
         rates = self._network.update(now, *net) if net else (None, None)
         io = self._disk_io.update(now, disk_io.read_bytes, disk_io.write_bytes) if disk_io else (None, None)
+        memory, swap, monitor = self._read_calm(now)
         system = System(
             cpu_percent=None if cpu is None else float(round(cpu)),
             per_cpu=[float(round(one)) for one in per_cpu or ()],
             load=self._try("load", lambda: [round(one, 1) for one in psutil.getloadavg()]),
-            memory=self._memory(),
-            swap=self._swap(),
+            memory=memory,
+            swap=swap,
             disks=self._read_disks(now),
             network=Network(rx_bytes_s=rates[0], tx_bytes_s=rates[1]),
             disk_io=DiskIo(read_bytes_s=io[0], write_bytes_s=io[1]),
             # Linux derives it from the clock: whole seconds still flicker when NTP slews, minutes do not.
             boot_time=self._try("boot", lambda: float(round(psutil.boot_time() / 60) * 60)),
-            processes=Processes(monitor=self._try("self", self._monitor)),
+            processes=Processes(monitor=monitor),
         )
         return HostFacts(sources={"host": Source(state="ok", as_of=self._clock())}, system=system)
 
@@ -159,6 +162,13 @@ class HostCollector:
                 self._silent.add(what)
                 logger.warning("host: %s cannot be read here: %r", what, error)
             return None
+
+    def _read_calm(self, now: float) -> tuple[Memory, Memory, MonitorProcess | None]:
+        """Memory, swap and our own process."""
+        if now - self._calm_read >= CALM_S:
+            self._calm_read = now
+            self._calm = (self._memory(), self._swap(), self._try("self", self._monitor))
+        return self._calm
 
     def _memory(self) -> Memory:
         reading = self._try("memory", lambda: psutil.virtual_memory())  # noqa: PLW0108 - may be missing

@@ -16,6 +16,7 @@ from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.tasks import TaskRecord
+from amiga_ws.collectors.amiga.times import shown_time
 from amiga_ws.snapshot import AmigaProcess, Attention
 
 MINUTE_S = 60.0
@@ -119,7 +120,7 @@ def _item(kind: str, subject: str, since: float | None, evidence: str, *, crit: 
         kind=kind,
         severity="crit" if crit else "warn",
         subject=one_line(subject, 80),
-        since=since,
+        since=shown_time(since),
         evidence=one_line(evidence, 240),
     )
 

@@ -11,6 +11,7 @@ import datetime as dt
 import math
 import zoneinfo
 from collections.abc import Callable
+from typing import TypeVar
 
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
@@ -20,10 +21,17 @@ _UTC_CHARS = 27  # "2026-11-21T03:18:28.248341Z"
 _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
 
+Epoch = TypeVar("Epoch", float, float | None)
+
 
 def zone_named(name: str | None) -> dt.tzinfo | None:
     """The time zone called `name`; None (the host's own zone) for None. Raises ZoneInfoNotFoundError."""
     return None if name is None else zoneinfo.ZoneInfo(name)
+
+
+def shown_time(epoch: Epoch) -> Epoch:
+    """A time as a snapshot tells it: to the millisecond, for AMIGA's microseconds are 2 % of all its bytes."""
+    return None if epoch is None else round(epoch, 3)
 
 
 class Times:

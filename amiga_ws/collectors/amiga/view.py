@@ -15,6 +15,7 @@ from amiga_ws.collectors.amiga.hooks import HookSession
 from amiga_ws.collectors.amiga.model import IDLE_S, Model
 from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.tasks import TaskRecord
+from amiga_ws.collectors.amiga.times import shown_time
 from amiga_ws.collectors.amiga.windows import MINUTE_S, percentiles, window_start
 from amiga_ws.snapshot import (
     Activity,
@@ -97,9 +98,9 @@ def task(model: Model, record: TaskRecord) -> Task:
         agent_type=record.agent_type,
         phase=record.phase,
         model=record.model,
-        created_at=record.created_at,
-        updated_at=record.updated_at,
-        ended_at=record.ended_at,
+        created_at=shown_time(record.created_at),
+        updated_at=shown_time(record.updated_at),
+        ended_at=shown_time(record.ended_at),
         current_tool=tool,
         tool_calls=calls,
         tool_errors=errors,
@@ -117,7 +118,9 @@ def _task_text(status: str, description: str) -> str:
 
 def _current_tool(model: Model, owners: Iterable[Owner]) -> CurrentTool | None:
     newest = max((one for owner in owners for one in owner.open), default=None)
-    return None if newest is None else CurrentTool(name=model.calls.tools[newest[1]], since=newest[0])
+    if newest is None:
+        return None
+    return CurrentTool(name=model.calls.tools[newest[1]], since=shown_time(newest[0]))
 
 
 def activity(model: Model) -> list[Activity]:
@@ -128,7 +131,7 @@ def activity(model: Model) -> list[Activity]:
             record = model.task_of(event.subject)
             items.append(
                 Activity(
-                    timestamp=event.time,
+                    timestamp=shown_time(event.time),
                     kind="tool",
                     description=tool_text(event.tool, event.what),
                     task_id=shown_id(record.task_id if record else event.subject),
@@ -139,7 +142,7 @@ def activity(model: Model) -> list[Activity]:
             status = record.status if event.what == "ended" else "created"
             items.append(
                 Activity(
-                    timestamp=event.time,
+                    timestamp=shown_time(event.time),
                     kind="task",
                     description=_task_text(status, record.description),
                     task_id=shown_id(record.task_id),
@@ -149,7 +152,9 @@ def activity(model: Model) -> list[Activity]:
     for owner in model.calls.newest_owners()[:MAX_SESSIONS]:
         if model.task_of(owner.key) is None:
             text = f"CLI session {owner.key[:8]} began"
-            items.append(Activity(timestamp=owner.first, kind="session", description=one_line(text, 80)))
+            items.append(
+                Activity(timestamp=shown_time(owner.first), kind="session", description=one_line(text, 80))
+            )
     items.sort(key=lambda item: (-item.timestamp, item.kind, item.description))
     return items[:MAX_ACTIVITY]
 
@@ -190,7 +195,7 @@ def window(model: Model, now: float, hours: int) -> AmigaWindow:
         ),
         sessions=_sessions(model, now, since, calls.owners, total, shown_types),
         errors=[
-            ErrorClass(error_class=name, count=count, first=first, last=last)
+            ErrorClass(error_class=name, count=count, first=shown_time(first), last=shown_time(last))
             for name, (count, first, last) in failures
         ],
     )
@@ -262,7 +267,7 @@ def session(model: Model, owner: Owner, now: float) -> Session:
         task_id=None if record is None else shown_id(record.task_id),
         kind="cli" if record is None else "task",
         state=_state(record, owner.last, now),
-        last_activity=owner.last,
+        last_activity=shown_time(owner.last),
         tools=owner.calls + len(owner.open),
         errors=owner.errors,
     )
@@ -285,7 +290,7 @@ def hook_session(model: Model, log: HookSession, last: float, now: float) -> Ses
         task_id=None if record is None else shown_id(record.task_id),
         kind="cli" if record is None else "task",
         state=_state(record, last, now),
-        last_activity=last,
+        last_activity=shown_time(last),
         tools=log.lines,
     )
 
