@@ -17,6 +17,8 @@ from amiga_ws.collectors.amiga import database as module
 from amiga_ws.collectors.amiga.database import Database, DatabaseError
 from amiga_ws.collectors.amiga.files import open_regular, read_regular
 from amiga_ws.questions import SessionQuery
+from amiga_ws.snapshot import HostFacts, compose
+from amiga_ws.wire import encode
 
 HOOKS, TRANSCRIPT = "logs/sessions/s1/pre_tool_use.jsonl", "projects/p/s1.jsonl"
 FOLLOWED = ["data/usage.json", HOOKS, TRANSCRIPT]
@@ -250,6 +252,33 @@ def test_a_usage_file_that_is_no_json_is_read_once(amiga, collector, monkeypatch
     for _ in range(3):
         read(collector)
     assert len(reads) == 1
+
+
+# -- what JSON can hold ---------------------------------------------------------------------------
+
+
+def used(model):
+    """A record of usage.json, and a line of a transcript."""
+    usage = {"input_tokens": 5, "output_tokens": 7}
+    record = {"timestamp": local(NOW - 40), "model": model, **usage}
+    message = {"id": model, "model": model, "usage": usage}
+    return record, {"type": "assistant", "timestamp": local(NOW - 40) + "Z", "message": message}
+
+
+@pytest.mark.parametrize("model", ["\ud800", "x\udfff", "\x1b[2J", "m" * 1_000_000])
+def test_a_name_that_is_no_text_is_no_obstacle_to_a_snapshot(amiga, collector, model):
+    """One half of a surrogate pair, and no viewer would hear of anything any more."""
+    record, line = used(model)
+    (amiga.root / "data/usage.json").write_text(json.dumps({"1": {"records": [record]}}))
+    (amiga.root / TRANSCRIPT).parent.mkdir(parents=True)
+    (amiga.root / TRANSCRIPT).write_text(json.dumps(line) + "\n")
+    hostile = json.dumps({model: model, "n": 10**100})
+    amiga.tool("aaaaaa", "Bash", NOW - 30, success=0, parameters=hostile)
+    amiga.db.execute("UPDATE tasks SET activity_log = ?", (json.dumps([{"message": model}]),))
+    facts = read(collector)
+    told = encode(compose(24, "here", HostFacts(sources={}), facts))
+    assert json.loads(told)["overview"]["costs"]["by_model"]
+    assert encode(collector.task_detail("aaaaaa"))
 
 
 # -- names ----------------------------------------------------------------------------------------

@@ -109,6 +109,14 @@ def test_named_disks_are_shown_and_a_missing_one_is_left_out(tmp_path):
     assert [disk.mount for disk in facts.system.disks] == [str(tmp_path)]
 
 
+def test_a_disk_whose_name_is_no_text_can_be_told_to_viewers(tmp_path):
+    """A stick that was named by another system, say."""
+    mount = tmp_path / "st\udcffck"
+    mount.mkdir()
+    facts = HostCollector(disks=(str(mount),)).collect(frozenset())
+    assert [disk.mount for disk in facts.system.disks] == [f"{tmp_path}/st\ufffdck"]
+
+
 def test_what_the_platform_does_not_tell_is_unknown_not_zero(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise psutil.AccessDenied

@@ -212,7 +212,7 @@ class HostCollector:
         reachable = usage.used + usage.free
         per_mille = round(usage.used * 1000 / reachable) if reachable else 0
         return Disk(
-            mount=mount,
+            mount=os.fsencode(mount).decode("utf-8", "replace"),  # any bytes may name a folder
             total=usage.total,
             used=used_share(usage.total, usage.used)[0],
             percent=per_mille / 10,

@@ -14,13 +14,12 @@ SCAN_LIMIT = 20_000  # characters looked at; the rest is cut off before, never s
 MAX_DEPTH = 12
 MAX_ITEMS = 200
 
-_KEY = (
-    r"(?:[a-z0-9_.-]{0,40}?(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|apikey|private[_-]?key|access[_-]?key"
-    r"|credential|authorization|auth|cookie|session[_-]?key|client[_-]?secret|connection[_-]?string|dsn)[a-z0-9_.-]{0,40})"
+_WORDS = (
+    r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|apikey|private[_-]?key|access[_-]?key"
+    r"|credential|authorization|auth|cookie|session[_-]?key|client[_-]?secret|connection[_-]?string|dsn)"
 )
-# Looking for names costs 40 steps a character; most texts have none of these and skip it.
-_NAME_HINT = re.compile(r"pass|secret|token|key|credential|auth|cookie|conn|dsn", re.IGNORECASE)
-_KEY_NAME = re.compile(_KEY, re.IGNORECASE)
+_WORD = re.compile(_WORDS, re.IGNORECASE)
+_KEY_NAME = re.compile(rf"[a-z0-9_.-]{{0,40}}?{_WORDS}[a-z0-9_.-]{{0,40}}", re.IGNORECASE)
 # Names that only look like it: counts of tokens, who wrote something.
 _HARMLESS = re.compile(
     r"(?:max_|input_|output_|total_|cache_\w*)?tokens(?:_\w+)?|author(?:s|ed)?|pass(?:ed)?", re.IGNORECASE
@@ -85,20 +84,22 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         MASK,
     ),
 )
-_NAMED: tuple[re.Pattern[str], ...] = (
-    # name=value, name: value, "name": "value", export NAME=value (.env lines), --name value
-    re.compile(
-        rf"(?<![A-Za-z0-9])(?P<name>{_KEY})(?P<mid>(?:\\*[\"'])?\s*(?:=|%3D|:(?!//))\s*)"
-        r"(?P<value>\\*\"[^\"\n]*\"?|'[^'\n]*'?|[^\s,;&}\])]+)",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        rf"(?P<name>--?{_KEY})(?P<mid>\s+)(?P<value>\"[^\"\n]*\"?|'[^'\n]*'?|[^\s-][^\s]*)", re.IGNORECASE
-    ),
+# name=value, name: value, "name": "value", export NAME=value (.env lines), --name value. Nothing in them is tried
+# twice (++, *+): a text that is made for it must not cost more than another one of its length.
+_NAME = re.compile(r"[a-z0-9_.-]++", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?:\\*+[\"'])?+\s*+(?:=|%3D|:(?!//))\s*+"
+    r"(?P<value>\\*+\"[^\"\n]*+\"?+|'[^'\n]*+'?+|[^\s,;&}\])]++)",
+    re.IGNORECASE,
 )
+_FOLLOWING = re.compile(r"\s++(?P<value>\"[^\"\n]*+\"?+|'[^'\n]*+'?+|[^\s-]\S*+)")
+_NAME_CHARS = 80  # a longer one is not harmless
 _SPACE = re.compile(r"\s+")
-# Control characters could colour a terminal or reorder a line.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+# Control characters could colour a terminal or reorder a line. JSON can hold halves of surrogate pairs, which are no
+# text: a snapshot with one could be sent to nobody.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def redact(text: str) -> str:
@@ -109,9 +110,9 @@ def redact(text: str) -> str:
     if _HINT.search(text):
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
-    if _NAME_HINT.search(text):
-        for pattern in _NAMED:
-            text = pattern.sub(_mask_named, text)
+    if _WORD.search(text):
+        text = _mask_named(text, _ASSIGNED, option=False)
+        text = _mask_named(text, _FOLLOWING, option=True)
     return text
 
 
@@ -156,9 +157,22 @@ def _is_secret_name(name: str) -> bool:
     return _KEY_NAME.fullmatch(name) is not None and _HARMLESS.fullmatch(name) is None
 
 
-def _mask_named(match: re.Match[str]) -> str:
-    if _HARMLESS.fullmatch(match["name"].lstrip("-")):
-        return match[0]
-    value = match["value"]
-    quote = value[0] if value[0] in "\"'" else ""
-    return f"{match['name']}{match['mid']}{quote}{MASK}{quote}"
+def _mask_named(text: str, what_follows: re.Pattern[str], *, option: bool) -> str:
+    """The text with the values masked that follow a name with one of the words in it (`option`: after a dash)."""
+    parts: list[str] = []
+    done = 0  # what comes before this is in `parts`
+    for name in _NAME.finditer(text):
+        start, end = name.span()
+        if option:
+            start = text.find("-", start, end)
+        if start < done or not _WORD.search(text, start, end) or _is_harmless(text[start:end]):
+            continue
+        if (found := what_follows.match(text, end)) is not None:
+            quote = found["value"][0] if found["value"][0] in "\"'" else ""
+            parts += (text[done : found.start("value")], f"{quote}{MASK}{quote}")
+            done = found.end()
+    return "".join((*parts, text[done:]))
+
+
+def _is_harmless(name: str) -> bool:
+    return len(name) <= _NAME_CHARS and _HARMLESS.fullmatch(name.lstrip("-")) is not None
