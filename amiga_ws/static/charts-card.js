@@ -232,10 +232,11 @@ export class Card {
 /** @param {Line} line @param {number|null} value @param {import('./charts-data.js').Column} column @param {number} i */
 function cell(line, value, column, i) {
   const { words } = UNITS[line.unit];
-  const low = column.min[i];
-  const high = column.max[i];
-  const spread = !line.work && words(low) !== words(high);
-  return spread ? `${words(value)} (${words(low)} – ${words(high)})` : words(value);
+  const low = words(column.min[i]);
+  const high = words(column.max[i]);
+  if (line.work || low === high) return words(value);
+  const [per = ""] = /\/\w+$/.exec(high) ?? [];
+  return `${words(value)}\n${low.endsWith(per) ? low.slice(0, low.length - per.length) : low}–${high}`;
 }
 
 /** The line's dash and colour, as in the drawing. @param {Line} line @param {number} index */

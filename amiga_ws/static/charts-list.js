@@ -57,7 +57,7 @@ export const UNITS = {
   rate: { words: format.rate, axis: round(format.rate), steps: POWERS },
   bytes: { words: format.bytes, axis: round(format.bytes), steps: POWERS },
   ms: { words: format.milliseconds, axis: round(format.milliseconds), steps: CLOCK_MS },
-  money: { words: (value) => `${format.money(value)}/h`, axis: round(format.money) },
+  money: { words: (value) => (format.known(value) ? `${format.money(value)}/h` : format.UNKNOWN), axis: round(format.money) },
 };
 
 // The levels at which the meters of the tiles change colour.
