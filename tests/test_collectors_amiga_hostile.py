@@ -254,6 +254,18 @@ def test_a_usage_file_that_is_no_json_is_read_once(amiga, collector, monkeypatch
     assert len(reads) == 1
 
 
+def test_a_large_usage_file_is_read_now_and_then(amiga, collector, monkeypatch):
+    reads = []
+    monkeypatch.setattr(costs, "read_regular", lambda *given: reads.append(given) or read_regular(*given))
+    many = '{"1": {"records": [' + ",".join(["{}"] * 400_000) + "]}}"
+    clock = collector._clock
+    for _ in range(4):
+        (amiga.root / "data/usage.json").write_text(f"{many}{' ' * len(reads)}")
+        read(collector)
+        clock.now += 0.4 * costs.USAGE_EVERY_S
+    assert len(reads) == 2
+
+
 # -- what JSON can hold ---------------------------------------------------------------------------
 
 
