@@ -5,11 +5,15 @@
 
 The simulated AMIGA is killed and started again once a minute. Viewers stay (half WebSockets, half event streams, all
 with deltas), others come and go, by close and by reset, and some stop reading. A second server reads the same AMIGA and
-nobody watches it: what its memory grows by is AMIGA's new rows, which are kept for eight days, and the hour of history,
-which fills. Every second both tell their memory, descriptors, tasks, clients and how late their loops were. A straight
-line is laid through the difference of the two in the last two thirds of the time by least squares: what rises by more
-than its limit, *and* by more than twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line
-is not expected, or a viewer was lost.
+nobody watches it: what its memory grows by is AMIGA's new rows, which are kept for eight days. Every second both tell
+their memory, descriptors, tasks, clients and how late their loops were. A straight line is laid through the difference
+of the two in the last two thirds of the time by least squares: what rises by more than its limit, *and* by more than
+twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line is not expected, or a viewer was
+lost.
+
+The line goes through the means of a twentieth of the time each, not through all samples: memory comes and goes in
+steps (an allocator's arena, a full collection every few minutes), so those of one minute are nearly one observation.
+Taken for sixty, they made the error a sixth of what it is: 2.75 ± 0.10 MiB/h where it was 2.74 ± 0.60.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ from amiga_ws.state import load_secret
 TREE = Path(__file__).resolve().parent.parent
 SAMPLE_S = 1.0
 PROBE_S = 0.2
-PARTS = 20  # of a run, each with a p99 of its own
+PARTS = 20  # of a run, each with a mean and a p99 of its own
 STEADY, CHURNERS, SLOW = 60, 12, 4  # clients of each kind at a time
 AMIGA_LIFE_S = 60.0
 LEAK_MIB_PER_H = 1.0
@@ -207,10 +211,11 @@ class Line:
 def judge(samples: Samples, unwatched: Samples, seen: Seen, lines: Counter[str]) -> dict[str, Any]:
     """Figures, and under `wrong` what is not as promised."""
     began, ended = samples[0][0], samples[-1][0]
+    part_s = (ended - began) / PARTS
     told: dict[str, Any] = {"minutes": round((ended - began) / 60, 1), "wrong": []}
     for name, limit in (("rss_mib", LEAK_MIB_PER_H), ("fds", 2.0), ("tasks", 2.0)):
-        beside = Line.through(late([(at, sample[name]) for at, sample in unwatched]))
-        line = Line.through(late(apart(samples, unwatched, name)))
+        beside = Line.through(means(late([(at, sample[name]) for at, sample in unwatched]), part_s))
+        line = Line.through(means(late(apart(samples, unwatched, name)), part_s))
         told[name] = {
             "at_end": round(samples[-1][1][name], 1),
             "unwatched_per_hour": round(beside.slope * 3600, 2),
@@ -220,7 +225,7 @@ def judge(samples: Samples, unwatched: Samples, seen: Seen, lines: Counter[str])
         if line.rises(limit / 3600):
             told["wrong"].append(f"{name} rises")
     told["cpu_lag_ms_max"] = max(sample["cpu_lag_ms"] for _, sample in samples)
-    told["delay_ms"] = drift(seen, began, (ended - began) / PARTS, told["wrong"])
+    told["delay_ms"] = drift(seen, began, part_s, told["wrong"])
     unexpected = {line: number for line, number in lines.items() if not EXPECTED.search(line)}
     told["log_lines"] = {"all": lines.total(), "unexpected": dict(list(unexpected.items())[:10])}
     told["lost_viewers"] = seen.lost
@@ -241,6 +246,17 @@ def late(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The last two thirds of the time."""
     since = points[0][0] + (points[-1][0] - points[0][0]) / 3
     return [point for point in points if point[0] >= since]
+
+
+def means(points: list[tuple[float, float]], part_s: float) -> list[tuple[float, float]]:
+    """One point for each part of the time: the mean of those in it."""
+    parts: dict[int, list[tuple[float, float]]] = {}
+    for at, value in points:
+        parts.setdefault(int((at - points[0][0]) // part_s), []).append((at, value))
+    return [
+        (statistics.fmean(at for at, _ in each), statistics.fmean(value for _, value in each))
+        for each in parts.values()
+    ]
 
 
 def drift(seen: Seen, began: float, part_s: float, wrong: list[str]) -> dict[str, float]:
