@@ -261,6 +261,24 @@ def test_calls_of_an_old_task_that_is_not_shown_are_unknown_and_not_none_at_all(
     assert listed["000000"] is None
 
 
+def test_hundreds_of_rows_a_second_are_followed_to_the_same_numbers_as_when_read_anew(tmp_path):
+    clock = ManualClock(NOW)
+    sim = Simulator(tmp_path / "amiga", clock=clock)
+    collector = collector_of(sim.root, tmp_path / "private", clock, timezone=None)
+    tasks, going = [sim.start_task() for _ in range(3)], []
+    for number in range(600):
+        going.append(sim.start_tool(tasks[number % 3], ("Bash", "Read", "Edit", "Grep")[number % 4]))
+        if number % 60 == 59:
+            read(collector)
+            clock.advance(1.0)
+        if len(going) > 3:  # those that were seen open fail
+            sim.end_tool(going.pop(0), ok=3 <= number % 60 < 59)
+    anew = collector_of(sim.root, tmp_path / "private", clock, timezone=None)
+    found = tools(collector)
+    assert found.failed > 0
+    assert found == tools(anew)
+
+
 @pytest.mark.skipif(
     "AMIGA_LIVE_DIR" not in os.environ, reason="AMIGA_LIVE_DIR names no recorded installation"
 )

@@ -6,8 +6,9 @@ What a row costs does not depend on how many came before it. `groups.py` has the
 from __future__ import annotations
 
 import itertools
+import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from amiga_ws.collectors.amiga.errors import suspect
@@ -19,10 +20,11 @@ MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
 OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
 RECHECK_IDS = 24  # open rows of a group that may have been completed: AMIGA completes the newest
+RECHECK_LEAST = 2  # of these, where many groups have a new end
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
-RECHECK_LIMIT = 60  # rows looked at again per reading
+RECHECK_LIMIT = 40  # rows looked at again per reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -38,9 +40,13 @@ CATEGORIES = (
     "command_not_found",
     "unknown_error",
 )
+# A row of tool_usage: (time, id, success, error, category). Or what agent_status says of a call's end: no id,
+# and whether it succeeded. A plain tuple, for one is made for every row.
+Sign = tuple[float, int | None, object, str | None, str | None]
 UNRECORDED = "unrecorded"  # the status row says failed and no tool_usage row says why
 _CATEGORY_KEYS = {name: index for index, name in enumerate(CATEGORIES)}
 _ERROR_KEYS = 32  # per tool: category x 2 + suspect
+_KEY, _LAST = operator.attrgetter("key"), operator.attrgetter("last")  # of an owner
 
 
 class Owner:
@@ -76,7 +82,7 @@ class CallWindow:
 
 
 class Calls:
-    """The model. `row`, `end` and `flip` feed it, `flush` brings the counts up to date."""
+    """The model. `take` and `flip` feed it, `flush` brings the counts up to date."""
 
     def __init__(self) -> None:
         self.owners: OrderedDict[str, Owner] = OrderedDict()  # in the order of their last sign of life
@@ -92,101 +98,81 @@ class Calls:
         self._presence = Buckets()  # owners by the minute of their last sign of life
         self._dirty: dict[str, Owner] = {}
         self._newest: list[Owner] | None = None  # see newest_owners; None when anything came in
-        self._last_key = ""  # whose row came last since the last flush
         self._turn = 0
         self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
 
     # -- feeding -------------------------------------------------------------------------------
 
-    def row(
-        self,
-        row_id: int,
-        when: float,
-        key: str,
-        tool_name: str,
-        success: object,
-        error: str | None,
-        category: str | None,
-    ) -> None:
-        """A new tool_usage row."""
-        owner = self._owner(key, when)
-        tool = self._tool_ids.get(tool_name)
-        if tool is None:
-            tool = self._tool(tool_name)
-        group = owner.groups.get(tool)
-        if group is None:
-            group = owner.groups[tool] = Group()
-        self._counts.add(int(when) // MINUTE_S, tool * KINDS + RAW)
-        if success is None:
-            group.add_open(when, row_id)
-            group.note_start(when, is_open=True)
-            return
-        group.add_finished(when, bool(success))
-        if group.note_start(when, is_open=False) and not success:
-            self._failure(group, tool, error, category)
-
-    def end(self, when: float, key: str, tool_name: str, *, ok: bool) -> None:
-        """A new `tool_call` row of agent_status: a call has ended."""
-        owner = self._owner(key, when)
-        tool = self._tool_ids.get(tool_name)
-        if tool is None:
-            tool = self._tool(tool_name)
-        group = owner.groups.get(tool)
-        if group is None:
-            group = owner.groups[tool] = Group()
-        minute = int(when) // MINUTE_S
-        if group.ended == 0:
-            self._take_back(owner, group, tool)
-            group.done = None
-        group.ended += 1
-        owner.calls += 1
-        self._counts.add(minute, tool * KINDS + (OK if ok else FAILED))
-        started = group.match_end(when)
-        if started is not None:
-            self._durations.add(minute, tool, when - started)
-        if not ok:
-            owner.errors += 1
-            if group.failures:
-                self._errors.add(minute, group.failures.pop(0))
-            else:
-                group.unexplained = [*(group.unexplained or []), minute][-MAX_UNMATCHED:]
-        self._touched.add((key, tool))
+    def take(self, signs: Mapping[tuple[str, str], Sequence[Sign]]) -> None:
+        """What came in, by owner and tool, of each in the order of its times."""
+        moved: dict[str, Owner] = {}
+        for (key, tool_name), these in signs.items():
+            owner = self.owners.get(key)
+            if owner is None:
+                owner = self.owners[key] = Owner(key, these[0][0])
+            owner.last = max(owner.last, these[-1][0])
+            moved[key] = owner
+            tool = self._tool_ids.get(tool_name)
+            if tool is None:
+                tool = self._tool(tool_name)
+            group = owner.groups.get(tool)
+            if group is None:
+                group = owner.groups[tool] = Group()
+            for when, row_id, success, error, category in these:
+                if row_id is None:
+                    self._end(owner, group, tool, when, ok=bool(success))
+                    continue
+                self._counts.add(int(when) // MINUTE_S, tool * KINDS + RAW)
+                if success is None:
+                    group.add_open(when, row_id)
+                    group.note_start(when, is_open=True)
+                else:
+                    group.add_finished(when, bool(success))
+                    if group.note_start(when, is_open=False) and not success:
+                        self._failure(group, tool, error, category)
+        for owner in sorted(moved.values(), key=_LAST):
+            self.owners.move_to_end(owner.key)
+        self._dirty.update(moved)
+        while len(self.owners) > MAX_OWNERS:
+            self._forget(next(iter(self.owners)))
 
     def flip(
         self, key: str, tool: int, row_id: int, success: object, reason: tuple[str | None, str | None]
-    ) -> None:
-        """An open row was completed in place; `reason` is its (error, category)."""
+    ) -> float | None:
+        """An open row was completed in place; `reason` is its (error, category). Its time, None if unknown."""
         owner = self.owners.get(key)
         group = owner.groups.get(tool) if owner is not None else None
         when = group.close_open(row_id) if group is not None else None
         if owner is None or group is None or when is None:
-            return
+            return None
         group.add_finished(when, bool(success))
         if not success:
             self._failure(group, tool, *reason)
         self._dirty[key] = owner
+        return when
 
-    def to_recheck(self) -> dict[int, tuple[str, int]]:
-        """Ids of open rows that may have been completed by now, each with its owner and tool.
+    def to_recheck(self, upto: int) -> dict[int, tuple[str, int]]:
+        """Ids of open rows, none above `upto`, that may have been completed by now; of each its owner and tool.
 
         Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
-        end may leave no status row. About 60 at most.
+        end may leave no status row. About 40 at most.
         """
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()
+        each = min(RECHECK_IDS, max(RECHECK_LEAST, RECHECK_LIMIT // max(1, len(touched))))
         for key, tool in itertools.chain(touched, self._suspects()):
             owner = self.owners.get(key)
             group = owner.groups.get(tool) if owner is not None else None
             if group is not None:
-                for row_id in group.open_ids[-RECHECK_IDS:]:
-                    wanted[row_id] = (key, tool)
+                older = (one for one in reversed(group.open_ids) if one <= upto)
+                wanted.update((row_id, (key, tool)) for row_id in itertools.islice(older, each))
             if len(wanted) >= RECHECK_LIMIT:
                 break
         return wanted
 
     def flush(self) -> None:
         """Work out what is open wherever something came in."""
-        dirty, self._dirty, self._last_key = self._dirty, {}, ""
+        dirty, self._dirty = self._dirty, {}
         if dirty:
             self._newest = None
             self.moved.update(dirty)
@@ -290,25 +276,30 @@ class Calls:
         """The 20 owners with the newest sign of life, newest first."""
         if self._newest is None:
             # Rows come nearly in the order of their times; looking at a few more mends the rest.
-            latest = list(itertools.islice(reversed(self.owners.values()), 3 * NEWEST_OWNERS))
-            self._newest = sorted(latest, key=lambda owner: (-owner.last, owner.key))[:NEWEST_OWNERS]
+            latest = sorted(itertools.islice(reversed(self.owners.values()), 3 * NEWEST_OWNERS), key=_KEY)
+            self._newest = sorted(latest, key=_LAST, reverse=True)[:NEWEST_OWNERS]
         return self._newest
 
     # -- within --------------------------------------------------------------------------------
 
-    def _owner(self, key: str, when: float) -> Owner:
-        owner = self.owners.get(key)
-        if owner is None:
-            owner = self.owners[key] = Owner(key, when)
-            if len(self.owners) > MAX_OWNERS:
-                self._forget(next(iter(self.owners)))
-        elif owner.last < when:
-            owner.last = when
-        if key != self._last_key:  # rows of one owner come in runs
-            self._last_key = key
-            self.owners.move_to_end(key)
-            self._dirty[key] = owner
-        return owner
+    def _end(self, owner: Owner, group: Group, tool: int, when: float, *, ok: bool) -> None:
+        minute = int(when) // MINUTE_S
+        if group.ended == 0:
+            self._take_back(owner, group, tool)
+            group.done = None
+        group.ended += 1
+        owner.calls += 1
+        self._counts.add(minute, tool * KINDS + (OK if ok else FAILED))
+        started = group.match_end(when)
+        if started is not None:
+            self._durations.add(minute, tool, when - started)
+        if not ok:
+            owner.errors += 1
+            if group.failures:
+                self._errors.add(minute, group.failures.pop(0))
+            else:
+                group.unexplained = [*(group.unexplained or []), minute][-MAX_UNMATCHED:]
+        self._touched.add((owner.key, tool))
 
     def _tool(self, name: str) -> int:
         shown = one_line(name, 80) or "unknown"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amiga_ws.collectors.amiga.database import Database
+from amiga_ws.collectors.amiga.database import Database, id_list
 from amiga_ws.collectors.amiga.files import read_regular
 from amiga_ws.collectors.amiga.ledger import UNKNOWN_MODEL, Answer, Ledger
 from amiga_ws.collectors.amiga.prices import Tokens
@@ -60,11 +60,13 @@ class Costs:
         self._booked: deque[Answer] = deque(maxlen=MAX_BOOKED)  # Task rows in the ledger
         self._known: object = None  # what these were judged by
         self._backlog: tuple[int, int] = (0, 0)  # tool rows between these ids are still to be looked through
-        self._backlog_sql: str | None = None
+        self._tool_sql: str | None = None
+        self.has_tokens = "0"  # SQL: whether a row of tool_usage has any
         self._oldest = 0.0
 
     def use(self, columns: Mapping[str, frozenset[str]]) -> None:
         """Take note of the columns that the tables have."""
+        self._message_sql, self._tool_sql, self.has_tokens = None, None, "0"
         have = columns["messages"]
         if {"id", "timestamp", "role", "tokens_input", "tokens_output"} <= have:
             extra = [name if name in have else "NULL" for name in (*_CACHE, "model")]
@@ -73,13 +75,13 @@ class Costs:
                 " WHERE id > ? AND role = 'assistant' ORDER BY id LIMIT ?"
             )
         tools = columns["tool_usage"]
-        if "input_tokens" in tools:
+        if {"input_tokens", "output_tokens"} <= tools:
             extra = [name if name in tools else "NULL" for name in _CACHE]
-            self._backlog_sql = (
-                f"SELECT timestamp, task_id, input_tokens, output_tokens, {', '.join(extra)},"  # noqa: S608 - names from this module
-                " substr(parameters, 1, 400) FROM tool_usage WHERE id > ? AND id <= ?"
-                " AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)"
+            self._tool_sql = (
+                f"SELECT id, timestamp, task_id, input_tokens, output_tokens, {', '.join(extra)},"  # noqa: S608 - names from this module
+                " substr(parameters, 1, 400) FROM tool_usage"
             )
+            self.has_tokens = "(input_tokens IS NOT NULL OR output_tokens IS NOT NULL)"
 
     def begin(self, database: Database, now: float, before_id: int) -> None:
         """Find where to begin; rows of tool_usage up to `before_id` are not fed by the tail."""
@@ -89,7 +91,7 @@ class Costs:
             first = database.query("SELECT min(id) FROM messages WHERE timestamp >= ?", (since,))[0][0]
             newest = database.query("SELECT max(id) FROM messages")[0][0]
             self.message_id = (first - 1) if first is not None else (newest or 0)
-        if self._backlog_sql is not None and before_id:
+        if self._tool_sql is not None and before_id:
             first = database.query("SELECT min(id) FROM tool_usage WHERE timestamp >= ?", (since,))[0][0]
             self._backlog = (first - 1 if first is not None else before_id, before_id)
 
@@ -110,18 +112,12 @@ class Costs:
                 return False
         return True
 
-    def tool_row(self, when: float, owner: str, tokens: Sequence[Any], parameters: object) -> None:
-        """A tool_usage row with tokens; it is booked by `resolve`."""
-        counts = _tokens(*tokens)
-        if counts is None or when < self._oldest:
+    def read_tool_rows(self, database: Database, times: Mapping[int, float]) -> None:
+        """Rows of tool_usage with tokens, by id with their times; they are booked by `resolve`."""
+        if not times:
             return
-        key = hash((owner, parameters, counts))
-        if key in self._seen:
-            return
-        if len(self._seen) >= MAX_SEEN:
-            self._seen.clear()  # only rows of one call, minutes apart, must be known again
-        self._seen.add(key)
-        self._waiting.append(Answer(when, UNKNOWN_MODEL, counts, owner))
+        for row_id, _, owner, *rest in database.query(f"{self._tool_sql} WHERE id IN ({id_list(times)})"):
+            self._tool_row(times[row_id], str(owner), rest[:4], rest[4])
 
     def resolve(
         self, model_of: Callable[[str], str | None], covered: Callable[[str], bool], known: object
@@ -189,14 +185,27 @@ class Costs:
 
     # -- within --------------------------------------------------------------------------------
 
+    def _tool_row(self, when: float, owner: str, tokens: Sequence[Any], parameters: object) -> None:
+        counts = _tokens(*tokens)
+        if counts is None or when < self._oldest:
+            return
+        key = hash((owner, parameters, counts))
+        if key in self._seen:
+            return
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()  # only rows of one call, minutes apart, must be known again
+        self._seen.add(key)
+        self._waiting.append(Answer(when, UNKNOWN_MODEL, counts, owner))
+
     def _read_backlog(self, database: Database) -> None:
         after, end = self._backlog
         upto = min(after + BACKLOG_IDS, end)
-        if self._backlog_sql is not None:
-            for stamp, owner, *rest in database.query(self._backlog_sql, (after, upto)):
+        if self._tool_sql is not None:
+            sql = f"{self._tool_sql} WHERE id > ? AND id <= ? AND {self.has_tokens}"
+            for _, stamp, owner, *rest in database.query(sql, (after, upto)):
                 when = self._times.parse(stamp)
                 if when is not None:
-                    self.tool_row(when, str(owner), rest[:4], rest[4])
+                    self._tool_row(when, str(owner), rest[:4], rest[4])
         # The next row there is: ids may have gaps of any size.
         found = database.query("SELECT min(id) FROM tool_usage WHERE id > ?", (upto,))[0][0]
         self._backlog = (end if found is None else min(found - 1, end), end)

@@ -28,7 +28,7 @@ import sqlite3
 import stat
 import time
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -251,6 +251,11 @@ class Database:
 
     def _beside(self, suffix: str) -> Path:
         return _with_suffix(self._real, suffix)
+
+
+def id_list(ids: Iterable[int]) -> str:
+    """Row ids for an IN list; int() keeps anything else out of the SQL."""
+    return ",".join([str(int(one)) for one in ids])
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from amiga_ws.collectors.amiga.redact import one_line
@@ -11,6 +13,9 @@ from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord
 
 KEEP = 30
 _TRIM_AT = 120
+_TIME_AND_ORDER = operator.itemgetter(0, 1)  # of an Event
+
+ToolEvent = tuple[float, str, str, bool]  # a call that ended: time, subject, tool, whether it succeeded
 
 
 class Event(NamedTuple):
@@ -28,14 +33,14 @@ class Events:
 
     def __init__(self) -> None:
         # The calls that were read last; their times are nearly in that order.
-        self._calls: deque[tuple[float, str, str, bool]] = deque(maxlen=KEEP)
+        self._calls: deque[ToolEvent] = deque(maxlen=KEEP)
         self._events: list[Event] = []  # of tasks
         self._floor = float("-inf")  # nothing older can be among the newest
         self._order = 0
 
-    def tool(self, when: float, subject: str, tool: str, *, ok: bool) -> None:
-        """A call ended."""
-        self._calls.append((when, subject, tool, ok))
+    def tools(self, ended: Iterable[ToolEvent]) -> None:
+        """Calls that ended."""
+        self._calls.extend(ended)
 
     def task(self, record: TaskRecord) -> None:
         """A task as it is now; what was noted of it before is replaced."""
@@ -51,7 +56,7 @@ class Events:
             Event(when, place, subject, "ok" if ok else "failed", tool)
             for place, (when, subject, tool, ok) in enumerate(self._calls)
         ]
-        return sorted(self._events + calls, key=_newest_first)[:KEEP]
+        return sorted(self._events + calls, key=_TIME_AND_ORDER, reverse=True)[:KEEP]
 
     def _add(self, event: Event) -> None:
         self._order += 1
@@ -65,14 +70,10 @@ class Events:
             known = latest.get((event.subject, event.what))
             if known is None or known.order < event.order:
                 latest[event.subject, event.what] = event
-        kept = sorted(latest.values(), key=_newest_first)
+        kept = sorted(latest.values(), key=_TIME_AND_ORDER, reverse=True)
         self._events = kept[:KEEP]
         if len(kept) > KEEP:
             self._floor = self._events[-1].time
-
-
-def _newest_first(event: Event) -> tuple[float, int]:
-    return -event.time, -event.order
 
 
 @functools.lru_cache(maxsize=1024)

@@ -29,7 +29,8 @@ HOT_LIMIT = 12  # AMIGA runs three tasks at a time, people a few sessions
 COLD_PER_READING = 5  # of the others, in turns: sessions can be resumed after days
 FIRST_BYTES = 64 << 10  # of a long file, its first lines and its last ones tell all we need
 TAIL_BYTES = 256 << 10
-SCANNED_PER_S = 250  # directories; with more there is a pause between two listings
+SCANNED_PER_S = 100  # directories; with more there is a pause between two listings
+MAX_PAUSE_S = 20.0
 NEW_PER_READING = 60  # files opened for the first time per reading
 _TASK_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -93,7 +94,7 @@ class HookLogs:
         try:
             mtime = self.root.stat().st_mtime_ns
             # Each session that ever was costs 0.6 us: hundreds are not worth it every second.
-            pause_s = len(self.sessions) / SCANNED_PER_S - 1.0
+            pause_s = min(len(self.sessions) / SCANNED_PER_S, MAX_PAUSE_S) - 1.0
             if mtime != self._root_mtime and not 0 <= now - self._scanned < pause_s:
                 self._scan()
                 self._scanned = now

@@ -71,17 +71,18 @@ class Loops:
     @staticmethod
     def _run(database: Database, key: str) -> tuple[str, int, object, bool] | None:
         """(tool, calls, timestamp of the first, whether it is the first) of the equal calls at the end."""
-        rows = database.query(
-            "SELECT tool_name, parameters, timestamp, success FROM tool_usage INDEXED BY idx_tool_task"
-            " WHERE task_id = ? ORDER BY id DESC LIMIT ?",
-            (key, _ROWS),
-        )
-        if not rows:
-            return None
-        tool, parameters = rows[0][:2]
-        length = next((i for i, row in enumerate(rows) if row[:2] != (tool, parameters)), len(rows))
-        if parameters is None or length < LOOP_CALLS:
-            return None
+        for limit in (LOOP_CALLS, _ROWS):  # mostly a few rows tell that there is no loop
+            rows = database.query(
+                "SELECT tool_name, parameters, timestamp, success FROM tool_usage INDEXED BY idx_tool_task"
+                " WHERE task_id = ? ORDER BY id DESC LIMIT ?",
+                (key, limit),
+            )
+            if not rows:
+                return None
+            tool, parameters = rows[0][:2]
+            length = next((i for i, row in enumerate(rows) if row[:2] != (tool, parameters)), len(rows))
+            if parameters is None or length < LOOP_CALLS:
+                return None
         first = rows[length - 1][2]
         ended = database.query(
             "SELECT count(*) FROM (SELECT message, timestamp FROM agent_status WHERE task_id = ?"

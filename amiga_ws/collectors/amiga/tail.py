@@ -11,13 +11,14 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from amiga_ws.collectors.amiga.calls import Calls
+from amiga_ws.collectors.amiga.calls import Calls, Sign
 from amiga_ws.collectors.amiga.costs import Costs
-from amiga_ws.collectors.amiga.database import Database, Row
-from amiga_ws.collectors.amiga.events import Events
+from amiga_ws.collectors.amiga.database import Database, Row, id_list
+from amiga_ws.collectors.amiga.events import Events, ToolEvent
 from amiga_ws.collectors.amiga.tasks import COLUMNS, ENDED, Tasks
 from amiga_ws.collectors.amiga.times import Times
 
@@ -32,12 +33,11 @@ MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 60  # known tasks looked at again per reading
 AT_WORK_LIMIT = 400  # tasks read again at each change
-_TOOL_COLUMNS = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
 
 
 Buffer = list[tuple[float, Row]]  # rows with their times
 _TIME = operator.itemgetter(0)
-_STATUS_COLUMNS = 6  # of a row of agent_status; one of tool_usage has twice as many
+_STATUS_COLUMNS = 6  # of a row of agent_status; one of tool_usage has more
 
 
 class Tail:
@@ -65,7 +65,8 @@ class Tail:
         self._written = {"tool_usage": float("-inf"), "agent_status": float("-inf")}  # time of the last row
         self._born: object = None  # when AMIGA made this file, to the microsecond
         self._witness: Row | None = None  # of the last tool row read: is it still the same file?
-        self._buffers: dict[str, Buffer] = {"tool_usage": [], "agent_status": []}
+        # In the order of reading: a call whose end is known has its row completed when that is read.
+        self._buffers: dict[str, Buffer] = {"agent_status": [], "tool_usage": []}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
@@ -85,10 +86,11 @@ class Tail:
                 return False
         self._file_stamp = database.file_stamp
         until = time.monotonic() + SLICE_S
+        read_before = self._last["tool_usage"]
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, now, until)
         done = done and self._costs.read(database, now, until)
-        self._recheck(database)
+        self._recheck(database, read_before)
         done = done and self._read_tasks(database, until)
         if not done:
             self._report_progress()
@@ -131,9 +133,8 @@ class Tail:
         for table in ("tasks", "tool_usage", "agent_status", "messages", "schema_version"):
             self._columns[table] = database.columns(table)
         self._schema = version
-        have = self._columns["tool_usage"]
-        extra = [name if name in have else "NULL" for name in _TOOL_COLUMNS]
-        category = "error_category" if "error_category" in have else "NULL"
+        self._costs.use(self._columns)
+        category = "error_category" if "error_category" in self._columns["tool_usage"] else "NULL"
         born = "SELECT applied_at FROM schema_version ORDER BY version LIMIT 1"
         self._same_sql = (
             # Questions of their own, for SQLite looks max and min up one by one and scans for both together.
@@ -144,8 +145,7 @@ class Tail:
         )
         self._tool_sql = (
             "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - names from this module
-            f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {', '.join(extra)},"
-            f" CASE WHEN {extra[0]} IS NOT NULL OR {extra[1]} IS NOT NULL THEN substr(parameters, 1, 400) END"
+            f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {self._costs.has_tokens}"
             " FROM tool_usage"
         )
         shown = [
@@ -157,7 +157,6 @@ class Tail:
             for name in COLUMNS
         ]
         self._task_sql = f"SELECT rowid, {', '.join(shown)} FROM tasks"  # noqa: S608 - names from this module
-        self._costs.use(self._columns)
 
     def _horizon(self, database: Database, table: str, now: float) -> int:
         """The id after which rows can matter: all up to it are older than eight days."""
@@ -214,7 +213,7 @@ class Tail:
 
     def _read_rows(self, database: Database, now: float, until: float) -> bool:
         """New rows of both tables in the order of their times, for an end must meet its start."""
-        more = {table for table in self._buffers if self._columns[table]}
+        more = [table for table in self._buffers if self._columns[table]]
         while True:
             for table in tuple(more):
                 while not self._buffers[table] and table in more:
@@ -222,11 +221,11 @@ class Tail:
                         more.remove(table)
             if not any(self._buffers.values()):
                 return True
-            self._feed(more)
+            self._feed(database, more)
             if time.monotonic() > until:  # after some work, however slow the machine is
                 return False
 
-    def _feed(self, more: set[str]) -> None:
+    def _feed(self, database: Database, more: Collection[str]) -> None:
         """Take in what is buffered, but for rows later than what tables with `more` rows have told yet."""
         known = min((self._buffers[table][-1][0] for table in more if self._buffers[table]), default=math.inf)
         ready: list[tuple[float, Row]] = []
@@ -235,15 +234,28 @@ class Tail:
             ready += [item for item in buffer if item[0] <= known] if later else buffer
             buffer[:] = later
         ready.sort(key=_TIME)  # two ascending runs, which sort() merges in C
-        row_of, end_of, tool_of = self._calls.row, self._feed_status, self._costs.tool_row
+        signs: defaultdict[tuple[str, str], list[Sign]] = defaultdict(list)  # by owner and tool
+        ended: list[ToolEvent] = []
+        with_tokens: dict[int, float] = {}
         for when, row in ready:
             if len(row) == _STATUS_COLUMNS:
-                end_of(when, row)
-                continue
-            row_id, _, key, tool, success, error, category, read_in, out, write, cached, parameters = row
-            row_of(row_id, when, str(key), str(tool), success, error, category)
-            if read_in is not None or out is not None:
-                tool_of(when, str(key), (read_in, out, write, cached), parameters)
+                key, status = str(row[2]), row[3]
+                if status == "tool_call":
+                    tool = str(row[4] or "unknown").removesuffix(" completed")
+                    ok = succeeded(row[5])
+                    signs[key, tool].append((when, None, ok, None, None))
+                    ended.append((when, key, tool, ok))
+                elif status in ENDED:
+                    self._tasks.marks.add(key, status, when)
+                    self._marked.add(key)
+            else:
+                row_id, _, key, tool, success, error, category, has_tokens = row
+                signs[str(key), str(tool)].append((when, row_id, success, error, category))
+                if has_tokens:
+                    with_tokens[row_id] = when
+        self._calls.take(signs)
+        self._events.tools(ended)
+        self._costs.read_tool_rows(database, with_tokens)
 
     def _fetch(self, database: Database, table: str, limit: float) -> bool:
         """Read one chunk into the table's buffer; False if it was the last."""
@@ -273,30 +285,18 @@ class Tail:
         self.loaded_rows += len(rows)
         return len(rows) == CHUNK_ROWS
 
-    def _feed_status(self, when: float, row: Row) -> None:
-        _, _, key, status, message, metadata = row
-        key = str(key)
-        if status == "tool_call":
-            tool = str(message or "unknown").removesuffix(" completed")
-            ok = succeeded(metadata)
-            self._calls.end(when, key, tool, ok=ok)
-            self._events.tool(when, key, tool, ok=ok)
-        elif status in ENDED:
-            self._tasks.marks.add(key, status, when)
-            self._marked.add(key)
-
-    def _recheck(self, database: Database) -> None:
-        """Open rows that may have been completed in place since they were read."""
-        wanted = self._calls.to_recheck()
+    def _recheck(self, database: Database, read_before: int) -> None:
+        """Open rows that may have been completed in place since they were read: not those just read."""
+        wanted = self._calls.to_recheck(read_before)
         if not wanted:
             return
-        rows = database.query(f"{self._tool_sql} WHERE id IN ({_list(wanted)}) AND success IS NOT NULL")
-        for row_id, stamp, _, _, success, error, category, *tokens in rows:
-            key, tool = wanted[row_id]
-            self._calls.flip(key, tool, row_id, success, (error, category))
-            when = self._times.parse(stamp)
-            if when is not None and (tokens[0] is not None or tokens[1] is not None):
-                self._costs.tool_row(when, key, tokens[:4], tokens[4])
+        rows = database.query(f"{self._tool_sql} WHERE id IN ({id_list(wanted)}) AND success IS NOT NULL")
+        with_tokens: dict[int, float] = {}
+        for row_id, _, _, _, success, error, category, has_tokens in rows:
+            when = self._calls.flip(*wanted[row_id], row_id, success, (error, category))
+            if has_tokens and when is not None:
+                with_tokens[row_id] = when
+        self._costs.read_tool_rows(database, with_tokens)
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ class Tail:
             if gone is not None:
                 self._calls.reconsider([gone.task_id])
         if different:
-            sql = f"{self._task_sql} WHERE rowid IN ({_list(different)})"
+            sql = f"{self._task_sql} WHERE rowid IN ({id_list(different)})"
             self._put(database.query(sql))
         self._sweep_rowid = upto if len(rows) == SWEEP_ROWS else 0
 
@@ -378,15 +378,12 @@ def succeeded(metadata: Any) -> bool:  # noqa: ANN401 - whatever the column hold
     """What a `tool_call` row says of the call; one that says nothing is taken for a success."""
     if not isinstance(metadata, str):
         return True
-    if '"success": true' in metadata:  # as json.dumps writes it: nearly every row
+    if '"success": true' in metadata:  # as json.dumps writes it
         return True
+    if metadata.endswith('"success": false}'):
+        return False
     try:
         value = json.loads(metadata)
     except (ValueError, RecursionError):
         return True
     return not isinstance(value, dict) or bool(value.get("success", True))
-
-
-def _list(ids: Iterable[int]) -> str:
-    """Row ids for an IN list; int() keeps anything else out of the SQL."""
-    return ",".join(str(int(one)) for one in ids)

@@ -102,7 +102,7 @@ class Tasks:
             return None
         task_id, status, text, agent, phase, model, created, updated, error, pid = values
         key = str(task_id)
-        word = one_line(status, 40).lower()
+        word = _status(status)
         if known is not None and known.stamp[1] == updated:
             updated_at = known.updated_at
         else:
@@ -114,7 +114,7 @@ class Tasks:
             stamp=(status, updated),
             fingerprint=fingerprint,
             status=shown,
-            description=one_line(str(text or "")[:_TEXT_LIMIT]),
+            description=_shown(str(text or "")[:_TEXT_LIMIT]),
             agent_type=_word(agent),
             phase=_word(phase),
             model=_word(model),
@@ -232,6 +232,16 @@ class Tasks:
 @functools.lru_cache(maxsize=1024)  # a few dozen names, in every row
 def _word(text: object) -> str | None:
     return one_line(text, 60) or None
+
+
+@functools.lru_cache(maxsize=64)
+def _status(text: object) -> str:
+    return one_line(text, 40).lower()
+
+
+@functools.lru_cache(maxsize=256)  # rows change, their description does not
+def _shown(description: str) -> str:
+    return one_line(description)
 
 
 def _class_of(status: str, error: object) -> str | None:
