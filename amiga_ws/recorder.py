@@ -3,7 +3,8 @@
 Two ways lead there. The host and what can only be seen while it lasts are sampled from the facts. What
 AMIGA wrote down itself (calls, tokens, ends of tasks) comes minute by minute from its collector, which
 holds a week of it: all of it at the start, so that a fresh installation has full charts, then the newest
-minutes once a minute, and everything again now and then, because AMIGA books some things late.
+minutes once a minute, and everything again when a source has been read to its end, and now and then,
+because AMIGA books some things late.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CHUNK_MINUTES = 12 * 60  # read in a few ms, so that no tick waits for it
 NEWEST_MINUTES = 15
 SETTLED_S = 3.0  # after the end of a minute its last rows have been read
 AGAIN_S = (60.0, 900.0)  # everything again: soon after the start, then ever less often
+LEAST_AGAIN_S = 10.0  # from one time to the next, where a source is now read to its end and now is not
 WRITTEN_WITHIN_S = 30.0  # a slow disk; else tried again
 
 
@@ -38,6 +40,7 @@ class Recorder:
         self._minute = 0  # up to this epoch minute all have been handed over
         self._week_at = float("-inf")  # wall clock; when everything was last handed over
         self._again_s = AGAIN_S[0]
+        self._unread: frozenset[str] = frozenset()  # AMIGA's sources that were not read, or not to their end
         self._task: asyncio.Task[None] | None = None
         self._stopped = False  # a tick that was under way may end after `stop`
 
@@ -57,8 +60,17 @@ class Recorder:
             # Its database is being read, or is another one when it comes back.
             self._minute, self._week_at, self._again_s = 0, float("-inf"), AGAIN_S[0]
             return
-        last = int((self._wall() - SETTLED_S) // MINUTE_S)
-        if last != self._minute and (self._task is None or self._task.done()):
+        if self._task is not None and not self._task.done():
+            return
+        now = self._wall()
+        unread = frozenset(name for name, source in amiga.sources.items() if source.state != "ok")
+        if unread >= self._unread:
+            self._unread = unread
+        elif not 0 <= now - self._week_at < LEAST_AGAIN_S:
+            self._unread = unread
+            self._minute, self._week_at = 0, float("-inf")
+        last = int((now - SETTLED_S) // MINUTE_S)
+        if last != self._minute:
             self._task = asyncio.get_running_loop().create_task(self._hand_over(last))
 
     async def stop(self) -> None:

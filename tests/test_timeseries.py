@@ -287,14 +287,15 @@ def recorded(io_loop, tmp_path):
     found.history = History(found.path, 64, lambda: found.now)
     found.recorder = Recorder(facts, found.history, lambda: found.now)
 
-    def put(cpu=1.0, state="ok"):
+    def put(cpu=1.0, state="ok", transcripts="ok"):
         facts.host.facts = HostFacts(sources={"host": Source(state=state)}, system=System(cpu_percent=cpu))
-        facts.amiga.facts = AmigaFacts(sources={"amiga": Source(state=state)})
+        sources = {"amiga": Source(state=state), "transcripts": Source(state=transcripts)}
+        facts.amiga.facts = AmigaFacts(sources=sources)
 
-    async def minute(state="ok", seconds=60):
+    async def minute(state="ok", seconds=60, transcripts="ok"):
         hand.asked.clear()
         found.now += seconds
-        put(state=state)
+        put(state=state, transcripts=transcripts)
         found.recorder.note()
         if found.recorder._task is not None:
             await found.recorder._task
@@ -332,6 +333,14 @@ async def test_nothing_is_asked_within_the_same_minute_or_of_a_broken_source(rec
     assert await recorded.minute("error") == 0
     # It may be another database now.
     assert await recorded.minute() == WEEK_MINUTES
+
+
+async def test_what_transcripts_tell_of_the_past_is_handed_over_as_soon_as_they_are_read(recorded):
+    assert await recorded.minute(transcripts="loading") == WEEK_MINUTES
+    assert await recorded.minute(seconds=4, transcripts="loading") == 0
+    assert await recorded.minute(seconds=4) == 0  # so soon nothing is asked again
+    assert await recorded.minute(seconds=4) == WEEK_MINUTES
+    assert await recorded.minute(seconds=4) == 0
 
 
 async def test_after_a_suspension_all_minutes_since_are_asked_for(recorded):
