@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -11,6 +12,9 @@ from hypothesis import settings
 from servers import JWT, InThread, ServerInHand, settings_in
 
 pytest_plugins = ["promises"]
+
+# Or the first test that asks for the thread's loop is given one made for it, which nobody closes.
+asyncio.set_event_loop(None)
 
 # An example's time says more about what else the machine does than about the code.
 settings.register_profile("shared machine", deadline=None)

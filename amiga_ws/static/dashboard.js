@@ -100,7 +100,7 @@ client.addEventListener("connected", () => {
 client.addEventListener("notice", (event) => {
   const { kind, data } = /** @type {CustomEvent} */ (event).detail;
   if (kind === "auth") void staying.now();
-  else if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`, 20_000);
+  else if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`, 60_000);
   else if (kind === "error") toast(data.ref ? `${data.error} (ref ${data.ref})` : data.error);
 });
 
@@ -239,6 +239,7 @@ async function signInAgain() {
 // -- time ----------------------------------------------------------------------------------------
 
 let toastTimer = 0;
+byId("toast").addEventListener("click", () => byId("toast").hidePopover());
 
 /** @param {string} text @param {number} [forMs] */
 function toast(text, forMs = 8_000) {

@@ -90,6 +90,9 @@ def test_slow_client_is_told_above_all_that_is_open(viewer):
     expect(viewer["#toast"]).to_contain_text("values were 1.9 s late, 37 merged")
     # The top layer, and later in it than the drawer.
     assert viewer["#toast"].evaluate("(toast) => toast.matches(':popover-open')")
+    viewer.page.keyboard.press("Escape")  # closes the drawer, and with it what makes all else inert
+    viewer["#toast"].click()
+    expect(viewer["#toast"]).to_be_hidden()
 
 
 def test_patch_that_does_not_fit_is_never_seen(viewer, site):
