@@ -146,9 +146,12 @@ class StrictProtocol(WebSocketProtocol13):
     # -- reading ---------------------------------------------------------------------------------
 
     async def _receive_frame(self) -> None:
-        """Called by Tornado's loop, which yields now and then, until `client_terminated`."""
+        """Called by Tornado's loop until `client_terminated`. One frame in each turn of the event loop: who sends many
+        waits for all others. (Tornado yields after 256; four floods of pings so held everybody up for 50 ms.)
+        """
         try:
             await self._read_frame()
+            await asyncio.sleep(0)
         except FrameError as error:
             if not self.server_terminated:
                 self.handler.broken_off(error)
