@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 from servers import RawWebSocket, eventually, handshake, masked_frame
 
+from amiga_ws.handlers.websocket import MetricsSocket
 from amiga_ws.snapshot import Task
 
 
@@ -405,6 +406,24 @@ async def test_a_ping_is_answered_with_its_payload(server):
     await peer.next()
     await peer.send(0x9, b"here?")
     assert await peer.frame() == (0xA, b"here?")
+
+
+async def test_each_turn_of_the_loop_takes_one_frame_of_a_connection(server, monkeypatch):
+    """So who sends many holds up nobody else."""
+    peer = await server.websocket()
+    loop, turn, turns = asyncio.get_running_loop(), 0, []
+
+    def begin_turn():
+        nonlocal turn, handle
+        turn += 1
+        handle = loop.call_soon(begin_turn)
+
+    monkeypatch.setattr(MetricsSocket, "on_ping", lambda _, data: turns.append(turn))
+    handle = loop.call_soon(begin_turn)
+    await peer.send_raw(masked_frame(0x89, b"?") * 200)
+    await eventually(lambda: len(turns) == 200)
+    handle.cancel()
+    assert len(set(turns)) == 200
 
 
 async def test_who_was_owed_a_state_because_of_pongs_gets_it_when_they_have_left(start):
