@@ -172,7 +172,7 @@ class Server:
         for timer in self._timers:
             timer.start()
         self._lag_timer = asyncio.get_running_loop().call_soon(self._measure_lag, None)
-        self._first_reads = asyncio.create_task(self._load())
+        self._first_tick = asyncio.create_task(self.broadcaster.tick())
         self._ready = True
 
     def _assemble(self) -> None:
@@ -218,14 +218,6 @@ class Server:
         host, scheme = self.settings.server.host, "http" if self._tls is None else "https"
         self.url = url_of(host, port, scheme)
         state.announce_server(self.settings.state_dir, url_of(REACHABLE.get(host, host), port, scheme))
-
-    async def _load(self) -> None:
-        """Have AMIGA's history read, slice by slice, without waiting for the first viewer."""
-        while True:
-            await self.facts.refresh(frozenset())
-            if self.facts.amiga.facts.sources["amiga"].state != "loading":
-                return
-            await asyncio.sleep(TICK_S)
 
     def _measure_lag(self, due: float | None) -> None:
         """How late the loop comes to a timer (its own time; None: the first) is what everybody waits for it."""
@@ -304,7 +296,7 @@ class Server:
             await self._pause(CLOSE_PAUSE_S if len(clients) > CLOSE_SLICE else 0)
         await self._all_closed([client.transport for client in clients])
         await self._http.close_all_connections()
-        self._first_reads.cancel()
+        self._first_tick.cancel()
         await self.recorder.stop()
         await asyncio.to_thread(self.facts.stop)
         await asyncio.to_thread(self.history.stop, HISTORY_DEADLINE_S)

@@ -15,8 +15,8 @@ REST_S = 10  # how often the sources are read while nobody watches, or only now 
 class Broadcaster:
     """Asks the collectors when somebody is due, and publishes what changed.
 
-    With nobody subscribed it only keeps the facts warm (every 10 s), so that a first viewer sees rates
-    and a loaded history at once. `record` is called after each reading, to keep what it brought; with it
+    With nobody subscribed it only keeps the facts warm (every 10 s; each second while there is a history to
+    load), so that a first viewer sees rates and what happened before at once. `record` is called after each reading, to keep what it brought; with it
     the sources are read every 10 s also while all who watch ask for less.
     """
 
@@ -46,7 +46,9 @@ class Broadcaster:
         if due := self._hub.due(previous, self._second):
             await self._read()
             await self._hub.publish(due)
-        elif self._second - self._last_read >= REST_S and (self._record or not self._hub.watched()):
+        elif self._feed.loading() or (
+            self._second - self._last_read >= REST_S and (self._record or not self._hub.watched())
+        ):
             await self._read()
         if self._durations is not None:
             self._durations.observe(self._clock.monotonic() - now)

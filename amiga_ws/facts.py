@@ -201,6 +201,14 @@ class Facts:
         if old := [runner for runner in runners if not runner.covers(windows)]:
             await asyncio.gather(*(runner.refresh(windows, deadline_s) for runner in old))
 
+    def loading(self) -> bool:
+        """Whether a source is still being read for the first time, slice by slice: a slice at each `refresh`."""
+        return any(
+            source.state == "loading"
+            for facts in (self.host.facts, self.amiga.facts)
+            for source in facts.sources.values()
+        )
+
     def snapshot(self, hours: int) -> Snapshot:
         """Compose from what is known now; `refresh` it with that window before."""
         snapshot = compose(hours, self.instance, self.host.facts, self.amiga.facts)

@@ -43,6 +43,9 @@ class Feed(Protocol):
     async def refresh(self, windows: frozenset[int]) -> None:
         """Have facts of these windows that are at most a second old."""
 
+    def loading(self) -> bool:
+        """Whether a source is still being read for the first time, slice by slice."""
+
     def snapshot(self, hours: int) -> Snapshot:
         """Compose one."""
 

@@ -24,8 +24,8 @@ WEEK_MINUTES = 168 * 60
 CHUNK_MINUTES = 12 * 60  # read in a few ms, so that no tick waits for it
 NEWEST_MINUTES = 15
 SETTLED_S = 3.0  # after the end of a minute its last rows have been read
-AGAIN_S = (60.0, 900.0)  # everything again: soon after the start, then ever less often
-LEAST_AGAIN_S = 10.0  # from one time to the next, where a source is now read to its end and now is not
+AGAIN_S = 900.0  # everything again: 0.4 s of CPU for a busy week
+LEAST_AGAIN_S = 5.0  # from one time to the next, where a source is now read to its end and now is not
 WRITTEN_WITHIN_S = 30.0  # a slow disk; else tried again
 
 
@@ -39,7 +39,6 @@ class Recorder:
         self._seen: tuple[HostFacts | None, AmigaFacts | None] = (None, None)
         self._minute = 0  # up to this epoch minute all have been handed over
         self._week_at = float("-inf")  # wall clock; when everything was last handed over
-        self._again_s = AGAIN_S[0]
         self._unread: frozenset[str] = frozenset()  # AMIGA's sources that were not read, or not to their end
         self._task: asyncio.Task[None] | None = None
         self._stopped = False  # a tick that was under way may end after `stop`
@@ -58,7 +57,7 @@ class Recorder:
         amiga_source = amiga.sources.get("amiga")
         if amiga_source is None or amiga_source.state != "ok":
             # Its database is being read, or is another one when it comes back.
-            self._minute, self._week_at, self._again_s = 0, float("-inf"), AGAIN_S[0]
+            self._minute, self._week_at = 0, float("-inf")
             return
         if self._task is not None and not self._task.done():
             return
@@ -83,7 +82,7 @@ class Recorder:
     async def _hand_over(self, last: int) -> None:
         """Minutes before `last`."""
         now = self._wall()
-        everything = not 0 <= now - self._week_at < self._again_s
+        everything = not 0 <= now - self._week_at < AGAIN_S
         first = last - (WEEK_MINUTES if everything else max(NEWEST_MINUTES, last - self._minute))
         first = max(first, last - WEEK_MINUTES)
         try:
@@ -101,4 +100,3 @@ class Recorder:
         self._minute = last
         if everything:
             self._week_at = now
-            self._again_s = min(2 * self._again_s, AGAIN_S[1])

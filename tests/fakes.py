@@ -101,7 +101,11 @@ class FakeFeed:
         self.composed = []  # the hours of each composition
         self.gate = asyncio.Event()
         self.gate.set()
+        self.reading = False  # for the first time
         self._facts = AmigaFacts(sources={})
+
+    def loading(self):
+        return self.reading
 
     async def refresh(self, windows):
         self.asked.append(windows)

@@ -137,7 +137,7 @@ class ServerInHand(Server):
         """Also wait for the first readings: what they bring is no change that a test has made."""
         self.loop = asyncio.get_running_loop()  # for tests that block on another thread
         await super().start()
-        await asyncio.wait({self._first_reads}, timeout=WITHIN_S)
+        await asyncio.wait({self._first_tick}, timeout=WITHIN_S)
         await eventually(lambda: self.history.source.state != "loading")
 
     async def leave(self):

@@ -47,6 +47,15 @@ async def test_facts_are_kept_warm_while_nobody_watches(rooms):
     assert len(rooms.feed.asked) == 3
 
 
+async def test_a_history_is_loaded_each_second_though_nobody_watches(rooms):
+    rooms.feed.reading = True
+    await rooms.tick(5)
+    assert len(rooms.feed.asked) == 5
+    rooms.feed.reading = False
+    await rooms.tick(int(REST_S) - 1)
+    assert len(rooms.feed.asked) == 5
+
+
 async def test_nobody_is_served_while_nothing_is_due(rooms):
     peer = await rooms.viewer(interval=60)
     rooms.feed.asked.clear()
