@@ -140,7 +140,7 @@ def test_a_task_that_amiga_knows_only_by_its_session_is_linked_by_the_hook_line(
     facts = read(collector)
     assert facts.tasks[0].tool_calls == 1
     assert facts.tasks[0].current_tool.name == "Bash"
-    session = facts.windows[24].sessions.recent[0]
+    session = facts.windows[24].sessions.active[0]
     assert (session.kind, session.task_id, session.state) == ("task", "aaaaaa", "active")
 
 
@@ -149,7 +149,7 @@ def test_a_stored_session_uuid_links_nothing(amiga, collector):
     amiga.tool(CLI_SESSION, "Bash", NOW - 50)
     facts = read(collector)
     assert facts.tasks[0].tool_calls == 0
-    assert facts.windows[24].sessions.recent[0].kind == "cli"
+    assert facts.windows[24].sessions.active[0].kind == "cli"
 
 
 def test_cli_sessions_are_active_idle_and_over_by_the_clock(amiga, collector, clock):
@@ -157,7 +157,7 @@ def test_cli_sessions_are_active_idle_and_over_by_the_clock(amiga, collector, cl
     for later, state, running in ((0, "active", 1), (400, "idle", 1), (2000, "ended", 0)):
         clock.now = NOW + later
         found = read(collector).windows[24]
-        assert found.sessions.recent[0].state == state
+        assert [s.state for s in [*found.sessions.active, *found.sessions.recent]] == [state]
         assert (found.tools.running, found.tools.orphaned) == (running, 1 - running)
 
 

@@ -100,9 +100,8 @@ export function renderTools(snapshot, find) {
 /** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal @param {(sessionId: string) => void} open */
 export function renderSessions(snapshot, reveal, open) {
   const { active, recent } = snapshot.sessions;
-  const ids = new Set(active.map((session) => session.session_id));
   const rows = [...active.map((session) => ({ session, live: true })),
-    ...recent.filter((session) => !ids.has(session.session_id)).map((session) => ({ session, live: false }))].slice(0, 12);
+    ...recent.map((session) => ({ session, live: false }))].slice(0, 12);
   emptyNote(byId("sessions-empty"), rows.length === 0, snapshot, "No session in this window.",
     newest(snapshot.tasks.map((task) => task.updated_at)));
   reconcile(byId("sessions"), rows, (row) => row.session.session_id,

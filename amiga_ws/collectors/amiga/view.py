@@ -249,7 +249,7 @@ def _sessions(
         total_tools=calls,
         tools_by_type=by_type,
         active=live,
-        recent=[*live, *(row for row in rows if row.state == "ended")][:MAX_SESSIONS],
+        recent=[row for row in rows if row.state == "ended"][:MAX_SESSIONS],
     )
 
 
