@@ -2,6 +2,8 @@
 
 Made for small patches: equal parts are skipped by comparing structs in C, rows of a list are matched by
 what identifies them, so that one new activity line is one `add` and one `remove`, never the list again.
+A member of an object is set by `add`, whether it was there or not (RFC 6902, 4.1): `replace` is four bytes a step
+more, a twentieth of a patch.
 """
 
 from __future__ import annotations
@@ -33,38 +35,36 @@ def diff(base: msgspec.Struct, newest: msgspec.Struct) -> list[Operation]:
     return list(_struct(base, newest, "", STAMPS))
 
 
-def _any(base: Any, newest: Any, path: str) -> Iterator[Operation]:  # noqa: ANN401 - any JSON value
-    if base == newest:
-        return
-    if type(base) is type(newest):
-        if isinstance(base, msgspec.Struct):
-            yield from _shortest(list(_struct(base, newest, path)), newest, path)
-            return
-        if isinstance(base, dict):
-            yield from _shortest(list(_mapping(base, newest, path)), newest, path)
-            return
-        if isinstance(base, list) and base and newest:
-            yield from _shortest(list(_rows(base, newest, path)), newest, path)
-            return
-    yield Operation(op="replace", path=path, value=newest)
+def _change(base: Any, op: Literal["add", "replace"], path: str, newest: Any) -> list[Operation]:  # noqa: ANN401 - any JSON value
+    """The steps from `base` to what differs from it, or the whole again where that is less: two fields of three are."""
+    whole = [Operation(op=op, path=path, value=newest)]
+    if type(base) is not type(newest):
+        return whole
+    if isinstance(base, msgspec.Struct):
+        steps = list(_struct(base, newest, path))
+    elif isinstance(base, dict):
+        steps = list(_mapping(base, newest, path))
+    elif isinstance(base, list) and base and newest:
+        steps = list(_rows(base, newest, path))
+    else:
+        return whole
+    return steps if len(steps) == 1 or len(_encoded(steps)) < len(_encoded(whole)) else whole
 
 
 def _struct(
     base: msgspec.Struct, newest: msgspec.Struct, path: str, skipped: frozenset[str] = frozenset()
 ) -> Iterator[Operation]:
     for name, wire_name in zip(base.__struct_fields__, base.__struct_encode_fields__, strict=True):
-        if name not in skipped:
-            yield from _any(getattr(base, name), getattr(newest, name), f"{path}/{wire_name}")
+        if name not in skipped and (old := getattr(base, name)) != (value := getattr(newest, name)):
+            yield from _change(old, "add", f"{path}/{wire_name}", value)
 
 
 def _mapping(base: dict[str, Any], newest: dict[str, Any], path: str) -> Iterator[Operation]:
     for key in base.keys() - newest.keys():
         yield Operation(op="remove", path=f"{path}/{_escaped(key)}")
     for key, value in newest.items():
-        if key not in base:
-            yield Operation(op="add", path=f"{path}/{_escaped(key)}", value=value)
-        else:
-            yield from _any(base[key], value, f"{path}/{_escaped(key)}")
+        if (old := base.get(key, msgspec.UNSET)) != value:
+            yield from _change(old, "add", f"{path}/{_escaped(key)}", value)
 
 
 def _rows(base: list[Any], newest: list[Any], path: str) -> Iterator[Operation]:
@@ -77,7 +77,8 @@ def _rows(base: list[Any], newest: list[Any], path: str) -> Iterator[Operation]:
         for value in reversed(newest[new_start + common : new_end]):
             yield Operation(op="add", path=f"{path}/{start + common}", value=value)
         for offset in reversed(range(common)):
-            yield from _any(base[start + offset], newest[new_start + offset], f"{path}/{start + offset}")
+            if (old := base[start + offset]) != (value := newest[new_start + offset]):
+                yield from _change(old, "replace", f"{path}/{start + offset}", value)
 
 
 def _identities(rows: Sequence[Any]) -> list[Any]:
@@ -86,14 +87,6 @@ def _identities(rows: Sequence[Any]) -> list[Any]:
         return list(range(len(rows)))
     names = [name for name in ROW_KEYS if name in first.__struct_fields__]
     return [tuple(getattr(row, name) for name in names) for row in rows]
-
-
-def _shortest(operations: list[Operation], newest: Any, path: str) -> list[Operation]:  # noqa: ANN401 - any JSON value
-    """The steps, or the whole again where that is less: two fields of three are."""
-    if len(operations) == 1:
-        return operations
-    whole = [Operation(op="replace", path=path, value=newest)]
-    return operations if len(_encoded(operations)) < len(_encoded(whole)) else whole
 
 
 _encoded = msgspec.json.Encoder().encode

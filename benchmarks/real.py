@@ -26,7 +26,9 @@ from viewer import Viewer
 INTERVAL_S = 2
 WATCHERS = 50  # of each kind: full and delta
 SETTLE_S = 3.0
-STARTED_S = 20.0  # by then history has been filled with the week before: once in a quarter of an hour, 0.4 s of CPU
+STARTED_S = (
+    20.0  # by then history has been filled with the week before: once in a quarter of an hour, 0.4 s of CPU
+)
 ROW_WITHIN_S = 5.0
 READ_WITHIN_S = 60.0
 BACKFILL_S = 120.0

@@ -147,7 +147,10 @@ def test_a_hand_started_session_is_a_cli_session(amiga, collector):
     amiga.tool(CLI_SESSION, "Read", NOW - 40)
     sessions = read(collector).windows[24].sessions
     assert sessions.total_sessions == 2
-    assert {(s.session_id, s.kind) for s in [*sessions.active, *sessions.recent]} == {(CLI_SESSION, "cli"), ("aaaaaa", "task")}
+    assert {(s.session_id, s.kind) for s in [*sessions.active, *sessions.recent]} == {
+        (CLI_SESSION, "cli"),
+        ("aaaaaa", "task"),
+    }
 
 
 def test_sessions_that_go_on_stay_in_their_places_and_the_others_follow_by_age(amiga, collector):

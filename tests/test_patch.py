@@ -221,7 +221,7 @@ def test_a_changed_field_of_a_row_is_one_step_to_that_field():
     tasks = list(base.tasks)
     tasks[7] = msgspec.structs.replace(tasks[7], tool_calls=12)
     steps = patch.diff(base, msgspec.structs.replace(base, tasks=tasks))
-    assert on_the_wire(steps) == [{"op": "replace", "path": "/tasks/7/tool_calls", "value": 12}]
+    assert on_the_wire(steps) == [{"op": "add", "path": "/tasks/7/tool_calls", "value": 12}]
 
 
 def test_a_part_that_changes_in_most_of_its_fields_is_one_step():
@@ -230,13 +230,13 @@ def test_a_part_that_changes_in_most_of_its_fields_is_one_step():
         return msgspec.structs.replace(busy(), overview=Overview(system=System(network=network)))
 
     steps = patch.diff(with_traffic(100.0, 200.0), with_traffic(300.0, 400.0))
-    assert [(step.op, step.path) for step in steps] == [("replace", "/overview/system/network")]
+    assert [(step.op, step.path) for step in steps] == [("add", "/overview/system/network")]
 
 
 def test_a_field_is_named_as_on_the_wire():
     base = Snapshot(hours=1, instance="bot", errors=[ErrorClass(error_class="timeout", count=1)])
     other = msgspec.structs.replace(base, errors=[ErrorClass(error_class="timeout", count=2)])
-    assert on_the_wire(patch.diff(base, other)) == [{"op": "replace", "path": "/errors/0/count", "value": 2}]
+    assert on_the_wire(patch.diff(base, other)) == [{"op": "add", "path": "/errors/0/count", "value": 2}]
 
 
 # -- patches that do not fit ----------------------------------------------------------------------

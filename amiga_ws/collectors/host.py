@@ -40,15 +40,27 @@ DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill s
 # What a rate and our own CPU are the mean of, and how often memory is read: second by second they flicker, and each
 # flicker is news for all.
 CALM_S = 5.0
+CALM_POINTS = 2.0
 FIRST_SPAN_S = 0.2  # enough for the first one; over less it would be noise
 PSEUDO = frozenset({"squashfs", "overlay", "tmpfs", "devtmpfs", "ramfs", "iso9660", "nsfs", "fuse.snapfuse"})
 
 
-def two_digits(value: float) -> float:
-    """`value` rounded to two significant digits: 12_345.0 -> 12_000.0."""
+def told_rate(value: float) -> float:
+    """`value` bytes a second, to two significant digits and whole thousands: 12_345.0 -> 12_000.0, 1_480.0 -> 1_000.0.
+
+    Less than that is any host's own breath, and would be news for all every five seconds.
+    """
     if value <= 0:
         return 0.0
-    return float(round(value, 1 - math.floor(math.log10(value))))
+    return float(round(value, min(1 - math.floor(math.log10(value)), -3)))
+
+
+def told_percent(told: float | None, read: float) -> float:
+    """`read` percent in whole points, or what was `told` before while that is less than two points off.
+
+    An idle core is at 0, then at 1, then at 0 again: each would be news for all.
+    """
+    return told if told is not None and abs(read - told) < CALM_POINTS else float(round(read))
 
 
 def used_share(total: int, used: int) -> tuple[int, float]:
@@ -74,8 +86,8 @@ class _Rates:
             grown = (first - self._last[1], second - self._last[2])
             # A counter that went back was reset (interface gone, 32-bit wrap): no rate for this span.
             self._rates = (
-                two_digits(grown[0] / span) if grown[0] >= 0 else None,
-                two_digits(grown[1] / span) if grown[1] >= 0 else None,
+                told_rate(grown[0] / span) if grown[0] >= 0 else None,
+                told_rate(grown[1] / span) if grown[1] >= 0 else None,
             )
         self._last = (now, first, second)
         return self._rates
@@ -115,6 +127,8 @@ class HostCollector:
         self._disks_read = -math.inf  # monotonic
         self._calm: tuple[Memory, Memory, MonitorProcess | None] = (Memory(), Memory(), None)
         self._calm_read = -math.inf  # monotonic
+        self._cpu: float | None = None
+        self._per_cpu: list[float] = []
         self._network = _Rates()
         self._disk_io = _Rates()
         self._primed = False  # psutil has something to compare its first answer with
@@ -129,6 +143,8 @@ class HostCollector:
             self._try("cpu", _prime)
         cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
         per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
+        self._cpu = None if cpu is None else told_percent(self._cpu, cpu)
+        self._per_cpu = list(map(told_percent, (*self._per_cpu, *[None] * len(per_cpu or ())), per_cpu or ()))
         net = self._try("network", _traffic)
         # psutil leaves out the functions that a system has not: they are looked up within.
         disk_io = self._try("disk_io", lambda: psutil.disk_io_counters())  # noqa: PLW0108 - may be missing
@@ -136,8 +152,8 @@ class HostCollector:
         io = self._disk_io.update(now, disk_io.read_bytes, disk_io.write_bytes) if disk_io else (None, None)
         memory, swap, monitor = self._read_calm(now)
         system = System(
-            cpu_percent=None if cpu is None else float(round(cpu)),
-            per_cpu=[float(round(one)) for one in per_cpu or ()],
+            cpu_percent=self._cpu,
+            per_cpu=self._per_cpu,
             load=self._try("load", lambda: [round(one, 1) for one in psutil.getloadavg()]),
             memory=memory,
             swap=swap,

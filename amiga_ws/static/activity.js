@@ -83,10 +83,11 @@ export class Activity {
 function fill(row, item) {
   row.dataset.kind = item.kind;
   setAttr(row, "data-status", item.status);
-  setIcon(row, item.kind === "tool" ? (item.status === "failed" || item.status === "error" ? "failed" : "tool")
+  const failed = item.kind === "tool" && item.status === "failed";
+  setIcon(row, item.kind === "tool" ? (failed ? "failed" : "tool")
     : item.kind === "session" ? "session" : statusIcon(item.status === "created" ? "pending" : item.status ?? ""));
   setText(part(row, "kind"), `${item.kind}${item.status ? ` ${item.status}` : ""}:`);
-  setText(part(row, "description"), item.description);
+  setText(part(row, "description"), failed ? `${item.description} failed` : item.description);
   part(row, "description").title = item.description;
   const id = item.task_id ?? "";
   const link = part(row, "task_id");

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord
 
 KEEP = 30
@@ -74,9 +72,3 @@ class Events:
         self._events = kept[:KEEP]
         if len(kept) > KEEP:
             self._floor = self._events[-1].time
-
-
-@functools.lru_cache(maxsize=1024)
-def tool_text(tool: str, what: str) -> str:
-    """What the list says of an ended call."""
-    return one_line(f"{tool} {'completed' if what == 'ok' else 'failed'}", 120)

@@ -19,7 +19,7 @@ def matching(model: Model, wanted: TaskFilter, now: float) -> list[Task]:
     words, statuses = wanted.search.casefold().split(), frozenset(wanted.status)
     found = [
         view.task(model, record)
-        for record in model.tasks.newest_first()
+        for record in model.tasks.in_order()
         if (not statuses or record.status in statuses) and (not words or _has(model, record, words))
     ]
     name, descending = wanted.sort.removeprefix("-"), wanted.sort.startswith("-")

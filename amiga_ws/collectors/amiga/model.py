@@ -180,7 +180,7 @@ class Model:
         if not self.tail.has("agent_status") or 0 <= now - self._counted < OLD_EVERY_S:
             return
         self._counted = now
-        for count, record in enumerate(self.tasks.newest_first()):
+        for count, record in enumerate(self.tasks.in_order()):
             if count >= 50:  # noqa: PLR2004 - as many as are shown
                 break
             created = record.created_at

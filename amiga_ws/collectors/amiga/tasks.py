@@ -144,12 +144,15 @@ class Tasks:
             return {rowid: one.stamp for rowid, one in self._rows.items() if after < rowid <= upto}
         return {rowid: self._rows[rowid].stamp for rowid in range(after + 1, upto + 1) if rowid in self._rows}
 
-    def newest_first(self) -> Iterator[TaskRecord]:
-        """Running ones first, then pending ones, then the rest; each newest first."""
-        work = sorted(
-            self.at_work.values(), key=lambda t: (t.status != "running", -(t.created_at or 0.0), t.task_id)
+    def in_order(self) -> Iterator[TaskRecord]:
+        """Running ones first, then pending ones, then the rest, newest first.
+
+        Those at work come in the order of their queue: the longest at it first, and one that starts stays in
+        its place, so that no row has to be sent again for that.
+        """
+        yield from sorted(
+            self.at_work.values(), key=lambda t: (t.status != "running", t.created_at or 0.0, t.task_id)
         )
-        yield from work
         for _, task_id in reversed(self._newest):
             if task_id not in self.at_work:
                 yield self.by_id[task_id]

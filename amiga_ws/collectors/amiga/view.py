@@ -10,7 +10,6 @@ from typing import Literal
 import msgspec
 
 from amiga_ws.collectors.amiga.calls import UNRECORDED, CallWindow, Owner
-from amiga_ws.collectors.amiga.events import tool_text
 from amiga_ws.collectors.amiga.hooks import HookSession
 from amiga_ws.collectors.amiga.model import IDLE_S, Model
 from amiga_ws.collectors.amiga.redact import one_line
@@ -47,6 +46,12 @@ def shown_id(key: str) -> str:
     return one_line(key, 60)
 
 
+@functools.lru_cache(maxsize=1024)
+def shown_tool(name: str) -> str:
+    """A tool's name as a status row has it: AMIGA's or that of an MCP server, so foreign text."""
+    return one_line(name, 120)
+
+
 def rate(completed: int, failed: int) -> float | None:
     """100 x completed / (completed + failed), None if there are none."""
     return round(100 * completed / (completed + failed), 1) if completed + failed else None
@@ -69,7 +74,7 @@ def tasks(model: Model) -> list[Task]:
     """The tasks to show."""
     model.drop_moved()
     shown: list[Task] = []
-    for record in model.tasks.newest_first():
+    for record in model.tasks.in_order():
         if len(shown) >= MAX_TASKS:
             break
         known = model.shown_tasks.get(record.task_id)
@@ -133,7 +138,7 @@ def activity(model: Model) -> list[Activity]:
                 Activity(
                     timestamp=shown_time(event.time),
                     kind="tool",
-                    description=tool_text(event.tool, event.what),
+                    description=shown_tool(event.tool),
                     task_id=shown_id(record.task_id if record else event.subject),
                     status=event.what,
                 )
