@@ -15,9 +15,9 @@ REST_S = 10  # how often the sources are read while nobody watches, or only now 
 class Broadcaster:
     """Asks the collectors when somebody is due, and publishes what changed.
 
-    With nobody subscribed it only keeps the facts warm (every 10 s; each second while there is a history to
-    load), so that a first viewer sees rates and what happened before at once. `record` is called after each reading, to keep what it brought; with it
-    the sources are read every 10 s also while all who watch ask for less.
+    With nobody subscribed it only keeps the facts warm (every 10 s; each second while there is a history to load), so
+    that a first viewer sees rates and what happened before at once. `record` is called after each reading, to keep what
+    it brought; with it the sources are read every 10 s also while all who watch ask for less.
     """
 
     def __init__(

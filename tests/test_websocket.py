@@ -359,6 +359,33 @@ async def test_a_flood_of_small_frames_is_4005(start, flood, known):
     await other.until("metrics_update")
 
 
+@pytest.mark.parametrize("first", [0x89, 0x8A], ids=["pings", "pongs"])
+async def test_pings_are_as_many_as_messages(server, first):
+    """Each ping is answered, so each costs a system call."""
+    limits = server.settings.limits
+    peer = await server.websocket()
+    await peer.send_raw(masked_frame(first) * limits.messages_burst)
+    await peer.send(0x1, b'{"event":"unsubscribe"}')
+    await peer.until("unsubscribed")
+    await peer.send_raw(masked_frame(first) * 100)
+    assert (await peer.until("bye"))["data"]["code"] == 4005
+    assert (await peer.closed())[0] == 4005
+
+
+async def test_who_goes_on_after_our_close_frame_is_soon_not_read_any_more(server, monkeypatch):
+    """What was on its way is looked at, and then nothing but the end."""
+    seen = []
+    arrived = MetricsSocket.frame_arrived
+    monkeypatch.setattr(
+        MetricsSocket, "frame_arrived", lambda self, *frame: (seen.append(frame), arrived(self, *frame))
+    )
+    peer = await server.websocket()
+    await peer.send_raw(masked_frame(0x81, b"{") * 900)
+    assert (await peer.closed())[0] == 4506
+    assert await peer.ended()
+    assert len(seen) < 50
+
+
 async def test_a_peer_that_goes_on_after_its_end_is_cut(server):
     """It is given a second to take what it was told; what it sends meanwhile is thrown away unread."""
     peer = await server.websocket()
@@ -408,8 +435,9 @@ async def test_a_ping_is_answered_with_its_payload(server):
     assert await peer.frame() == (0xA, b"here?")
 
 
-async def test_each_turn_of_the_loop_takes_one_frame_of_a_connection(server, monkeypatch):
+async def test_each_turn_of_the_loop_takes_one_frame_of_a_connection(start, monkeypatch):
     """So who sends many holds up nobody else."""
+    server = await start("limits.messages_burst=200")
     peer = await server.websocket()
     loop, turn, turns = asyncio.get_running_loop(), 0, []
 

@@ -87,8 +87,8 @@ class StrictSocket(WebSocketHandler):
         # dict would no longer be shared with others of its class, and take 1.3 KiB more of each connection.
         return self.detach()
 
-    def frame_arrived(self, size: int) -> None:
-        """Called with the payload's bytes for each frame, before they are read; may raise FrameError."""
+    def frame_arrived(self, opcode: int, size: int) -> None:
+        """Called for each frame before its `size` bytes of payload are read; may raise FrameError."""
 
     def broken_off(self, error: FrameError) -> None:
         """The peer has broken a rule; the close frame goes out after this, unless it has gone out here."""
@@ -170,7 +170,7 @@ class StrictProtocol(WebSocketProtocol13):
                 raise FrameError(Close.PROTOCOL_ERROR, "a length takes as few bytes as it can")
         if opcode < CLOSE:
             self._check_message(opcode, size)
-        self.handler.frame_arrived(size)
+        self.handler.frame_arrived(opcode, size)
         masked = await self._read_bytes(4 + size)
         data = _websocket_mask(masked[:4], masked[4:])
         if opcode < CLOSE:

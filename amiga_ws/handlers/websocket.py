@@ -35,13 +35,16 @@ CREDENTIAL_S = 5.0  # for the first message
 _NO_HEADERS = HTTPHeaders()
 # What a frame costs us beside its bytes, as bytes: it is read, unmasked and looked at in 15 us.
 FRAME_BYTES = 4096
+LAST_FRAMES = (
+    20  # that are looked at after our close frame: of one who goes on, what comes is thrown away unread
+)
 
 
 class MetricsSocket(Guarded, StrictSocket):
     """One WebSocket viewer. Text messages go to the hub in order, each after the peer has read the answers."""
 
     # With more than 30 attributes a dict costs a kilobyte more, and this one stays as long as the connection.
-    __slots__ = ("_frames", "_transport")
+    __slots__ = ("_frames", "_pings", "_transport")
     stream: ClassVar[bool] = True
     late_credential: ClassVar[bool] = True
     binary: ClassVar[bool] = False
@@ -50,6 +53,7 @@ class MetricsSocket(Guarded, StrictSocket):
     _transport: WebSocketTransport  # set by open
     _deflated: bool = False  # whether messages are compressed; set by open
     _frames: TokenBucket  # bytes of frames, each counted as FRAME_BYTES more; set by open
+    _pings: TokenBucket  # pings, which are answered, and pongs; set by open
     _deadline: asyncio.TimerHandle | None = None  # for the first message; set while one is awaited
 
     def set_default_headers(self) -> None:
@@ -86,6 +90,8 @@ class MetricsSocket(Guarded, StrictSocket):
         self.services.deflating += self._deflated
         self._transport = WebSocketTransport(self, connection.stream, deflated=self._deflated)
         self._frames = self._frame_budget()
+        limits, now = self.services.settings.limits, self.services.clock.monotonic()
+        self._pings = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
         if hasattr(self, "identity"):
             self._begin()
         else:
@@ -117,11 +123,14 @@ class MetricsSocket(Guarded, StrictSocket):
         most = limits.messages_burst * message + self.max_fragments * FRAME_BYTES
         return TokenBucket(limits.messages_per_second * message, most, self.services.clock.monotonic())
 
-    def frame_arrived(self, size: int) -> None:
+    def frame_arrived(self, opcode: int, size: int) -> None:
         """Messages have a limit of their own; this one counts pings, fragments and what is empty, too."""
-        if self._frames.take(self.services.clock.monotonic(), FRAME_BYTES + size):
+        now = self.services.clock.monotonic()
+        if self._frames.take(now, FRAME_BYTES + size):
             text = "more frames than limits.messages_per_second and message_bytes leave room for"
             raise FrameError(Close.RATE_LIMITED, text)
+        if opcode > CLOSE and self._pings.take(now):
+            raise FrameError(Close.RATE_LIMITED, "more pings than limits.messages_per_second allows messages")
 
     def broken_off(self, error: FrameError) -> None:
         if self.client is None:
@@ -134,6 +143,8 @@ class MetricsSocket(Guarded, StrictSocket):
         self._transport.written_beside(written)
         if opcode == CLOSE:
             self._transport.end()
+            # Theirs is all that counts now, and what was on its way may come before it.
+            self._frames = TokenBucket(1, LAST_FRAMES * FRAME_BYTES, self.services.clock.monotonic())
 
     def on_ping(self, data: bytes) -> None:
         """Heard of: it need not be asked, and the longest-silent connection is the one that makes room."""
