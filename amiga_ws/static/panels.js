@@ -16,6 +16,12 @@ const first = (/** @type {Element} */ element, /** @type {string} */ selector) =
 /** Since when, as far as this page has watched, nothing has needed anybody. @type {number|null} */
 let clearSince = null;
 
+const FIRST_NEEDS = 6; // more of them would push the tasks off a phone; the worst come first
+byId("attention-all").addEventListener("click", () => {
+  setAttr(byId("attention"), "data-all", "");
+  show(byId("attention-all"), false);
+});
+
 /** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal */
 export function renderAttention(snapshot, reveal) {
   const items = snapshot.attention;
@@ -24,6 +30,8 @@ export function renderAttention(snapshot, reveal) {
   const panel = byId("attention");
   setAttr(panel, "data-count", String(items.length));
   setAttr(panel, "data-clear", items.length === 0 && known ? "" : null);
+  show(byId("attention-all"), items.length > FIRST_NEEDS && !panel.hasAttribute("data-all"));
+  setText(byId("attention-all"), `Show all ${format.int(items.length)}`);
   const clear = byId("attention-clear");
   show(clear, items.length === 0);
   if (!clear.hidden) {

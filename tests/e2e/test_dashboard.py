@@ -177,3 +177,17 @@ def test_page_is_usable_without_a_mouse(viewer):
         viewer.page.keyboard.press("Tab")
         reached.add(viewer.page.evaluate("document.activeElement.id"))
     assert reached >= {"help-open", "who", "search"}
+
+
+def test_a_long_list_of_needs_leaves_room_for_the_tasks(look, own_site):
+    site = own_site()
+    for number in range(9):
+        site.sim.start_task(pid=4_194_400 + number)  # no system gives such a pid
+    viewer = look(site, viewport=PHONE, has_touch=True)
+    viewer.arrive()
+    rows, more = viewer.page.locator("#attention-list li"), viewer.page.locator("#attention-all")
+    expect(more).to_have_text(re.compile(r"^Show all (9|\d\d)$"))
+    assert rows.filter(visible=True).count() == 6
+    more.click()
+    expect(more).to_be_hidden()
+    assert rows.filter(visible=True).count() == rows.count() >= 9
