@@ -138,6 +138,7 @@ class ServerInHand(Server):
         self.loop = asyncio.get_running_loop()  # for tests that block on another thread
         await super().start()
         await asyncio.wait({self._first_tick}, timeout=WITHIN_S)
+        await eventually(lambda: self.facts.amiga.facts.sources["amiga"].state != "loading")
         await eventually(lambda: self.history.source.state != "loading")
 
     async def leave(self):

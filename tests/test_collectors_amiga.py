@@ -133,6 +133,14 @@ def test_active_tasks_come_first_and_the_list_is_capped(amiga, collector):
     assert [task.task_id for task in tasks[1:3]] == ["000000", "000001"]
 
 
+def test_those_at_work_come_as_they_keep_their_places(amiga, collector):
+    """The longest at it first; of pending ones the newest, AMIGA forgets those queued before a restart."""
+    for number, status in enumerate(["pending", "running", "pending", "running", "pending", "completed"]):
+        amiga.task(f"aaaaa{number}", status, at=NOW - 600 + number)
+    order = [task.task_id for task in read(collector).tasks]
+    assert order == ["aaaaa1", "aaaaa3", "aaaaa4", "aaaaa2", "aaaaa0", "aaaaa5"]
+
+
 def test_foreign_text_is_one_short_redacted_line(amiga, collector):
     amiga.task("aaaaaa", at=NOW, description="deploy\nwith api_key=abc123 " + "x" * 900)
     task = read(collector).tasks[0]

@@ -246,6 +246,18 @@ def test_synthetic_lines_and_bad_ones_cost_nothing_and_lose_nothing(with_transcr
     assert read(with_transcripts).windows[24].claude_api.total_requests == 1
 
 
+@pytest.mark.parametrize("content", [None, b"no database at all" * 100], ids=["missing", "broken"])
+def test_without_a_database_transcripts_are_not_loading_for_ever(tmp_path, clock, projects, content):
+    """What is loading is read each second."""
+    if content is not None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "agentlab.db").write_bytes(content)
+    collector = collector_of(tmp_path, tmp_path / "private", clock, transcripts=projects.parent)
+    for _ in range(3):
+        source = collector.collect(DAY).sources["transcripts"]
+    assert (source.state, "AMIGA's database" in source.hint) == ("missing", True)
+
+
 def test_a_transcript_is_followed_as_it_grows(with_transcripts, projects, clock):
     path = projects / "one.jsonl"
     whole = line(NOW)

@@ -8,27 +8,19 @@ import psutil
 import pytest
 
 from amiga_ws.collectors import host
-from amiga_ws.collectors.host import HostCollector, _Rates, told_percent, told_rate, used_share
+from amiga_ws.collectors.host import HostCollector, _Rates, told_percent, two_digits, used_share
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [
-        (0.0, 0.0),
-        (-3.0, 0.0),
-        (12_345.0, 12_000.0),
-        (1_480.0, 1_000.0),
-        (499.0, 0.0),
-        (9_960_000.0, 10_000_000.0),
-        (123_456.0, 120_000.0),
-    ],
+    [(0.0, 0.0), (-3.0, 0.0), (12_345.0, 12_000.0), (0.0567, 0.057), (99.6, 100.0), (1.0, 1.0)],
 )
-def test_rates_keep_two_significant_digits_and_whole_thousands(value, expected):
-    assert told_rate(value) == pytest.approx(expected)
+def test_rates_keep_two_significant_digits(value, expected):
+    assert two_digits(value) == pytest.approx(expected)
 
 
-def test_a_percentage_is_told_anew_when_it_is_two_points_off():
-    assert [told_percent(1.0, read) for read in (0.0, 2.4, 2.9, 3.0, 57.3)] == [1.0, 1.0, 1.0, 3.0, 57.0]
+def test_a_percentage_is_told_anew_when_it_is_more_than_one_point_off():
+    assert [told_percent(1.0, read) for read in (0.0, 1.9, 2.0, 2.1, 57.3)] == [1.0, 1.0, 1.0, 2.0, 57.0]
     assert told_percent(None, 0.4) == 0.0
 
 

@@ -24,7 +24,7 @@ from amiga_ws.snapshot import (
 from amiga_ws.watch import sse, text
 from amiga_ws.watch.address import Address
 from amiga_ws.watch.streams import Received
-from amiga_ws.watch.table import Frame, table
+from amiga_ws.watch.table import Frame, table, told
 from amiga_ws.watch.verdict import Verdict, verdict
 from amiga_ws.watch.views import notice
 
@@ -174,6 +174,13 @@ def test_it_fits_the_terminals_height(height):
         assert any(line.endswith("line 0") for line in lines)
         assert sum("task " in line and "running" in line for line in lines[3:]) >= 3
         assert "and " in "".join(lines)
+
+
+def test_a_failed_call_is_marked_whatever_its_tool_is_called():
+    tool = Activity(timestamp=1.0, kind="tool", description="mcp__ci__list_failed_jobs", status="failed")
+    assert told(tool) == "mcp__ci__list_failed_jobs (failed)"
+    task = Activity(timestamp=1.0, kind="task", description="failed: Mend it", status="failed")
+    assert told(task) == "failed: Mend it"
 
 
 def test_hostile_text_stays_in_its_line():

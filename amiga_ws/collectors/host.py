@@ -40,27 +40,23 @@ DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill s
 # What a rate and our own CPU are the mean of, and how often memory is read: second by second they flicker, and each
 # flicker is news for all.
 CALM_S = 5.0
-CALM_POINTS = 2.0
 FIRST_SPAN_S = 0.2  # enough for the first one; over less it would be noise
 PSEUDO = frozenset({"squashfs", "overlay", "tmpfs", "devtmpfs", "ramfs", "iso9660", "nsfs", "fuse.snapfuse"})
 
 
-def told_rate(value: float) -> float:
-    """`value` bytes a second, to two significant digits and whole thousands: 12_345.0 -> 12_000.0, 1_480.0 -> 1_000.0.
-
-    Less than that is any host's own breath, and would be news for all every five seconds.
-    """
+def two_digits(value: float) -> float:
+    """`value` rounded to two significant digits: 12_345.0 -> 12_000.0."""
     if value <= 0:
         return 0.0
-    return float(round(value, min(1 - math.floor(math.log10(value)), -3)))
+    return float(round(value, 1 - math.floor(math.log10(value))))
 
 
 def told_percent(told: float | None, read: float) -> float:
-    """`read` percent in whole points, or what was `told` before while that is less than two points off.
+    """`read` percent in whole points, or what was `told` before while that is no more than one point off.
 
     An idle core is at 0, then at 1, then at 0 again: each would be news for all.
     """
-    return told if told is not None and abs(read - told) < CALM_POINTS else float(round(read))
+    return told if told is not None and abs(read - told) <= 1 else float(round(read))
 
 
 def used_share(total: int, used: int) -> tuple[int, float]:
@@ -86,8 +82,8 @@ class _Rates:
             grown = (first - self._last[1], second - self._last[2])
             # A counter that went back was reset (interface gone, 32-bit wrap): no rate for this span.
             self._rates = (
-                told_rate(grown[0] / span) if grown[0] >= 0 else None,
-                told_rate(grown[1] / span) if grown[1] >= 0 else None,
+                two_digits(grown[0] / span) if grown[0] >= 0 else None,
+                two_digits(grown[1] / span) if grown[1] >= 0 else None,
             )
         self._last = (now, first, second)
         return self._rates

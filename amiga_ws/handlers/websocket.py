@@ -35,9 +35,8 @@ CREDENTIAL_S = 5.0  # for the first message
 _NO_HEADERS = HTTPHeaders()
 # What a frame costs us beside its bytes, as bytes: it is read, unmasked and looked at in 15 us.
 FRAME_BYTES = 4096
-LAST_FRAMES = (
-    20  # that are looked at after our close frame: of one who goes on, what comes is thrown away unread
-)
+LAST_FRAMES = 20  # room for so many, as they count, after our close frame; then nothing is looked at
+PINGS, PINGS_BURST = 1, 10  # at least, a second and at once: libraries ping by themselves, and answer ours
 
 
 class MetricsSocket(Guarded, StrictSocket):
@@ -91,7 +90,8 @@ class MetricsSocket(Guarded, StrictSocket):
         self._transport = WebSocketTransport(self, connection.stream, deflated=self._deflated)
         self._frames = self._frame_budget()
         limits, now = self.services.settings.limits, self.services.clock.monotonic()
-        self._pings = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
+        rate, burst = max(limits.messages_per_second, PINGS), max(limits.messages_burst, PINGS_BURST)
+        self._pings = TokenBucket(rate, burst, now)
         if hasattr(self, "identity"):
             self._begin()
         else:

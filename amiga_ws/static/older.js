@@ -1,5 +1,5 @@
 /**
- * Tasks beyond the newest 50 that the stream carries: `/api/tasks` for the present filter and order, page by page,
+ * Tasks beyond the 50 that the stream carries: `/api/tasks` for the present filter and order, page by page,
  * again every few seconds.
  */
 

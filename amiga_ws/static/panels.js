@@ -20,6 +20,9 @@ const FIRST_NEEDS = 6; // more of them would push the tasks off a phone; the wor
 byId("attention-all").addEventListener("click", () => {
   setAttr(byId("attention"), "data-all", "");
   show(byId("attention-all"), false);
+  const next = /** @type {HTMLElement} */ (byId("attention-list").children[FIRST_NEEDS]);
+  next.tabIndex = -1; // whoever came by keyboard goes on where the list does
+  next.focus();
 });
 
 /** @param {Snapshot} snapshot @param {(taskId: string) => void} reveal */

@@ -12,7 +12,7 @@ import { STATUSES, durationOf, fillRow, taskRow } from "./taskrow.js";
 
 /** A phone shows so many rows until asked for all (tasks.css counts them). */
 const PHONE_ROWS = 12;
-/** The first click on a heading; the second turns it round, the third goes back to "active first, newest first". */
+/** The first click on a heading; the second turns it round, the third goes back to "active first". */
 const FIRST = ["status", "description", "model", "agent_type", "-tool_calls", "-tokens", "-cost", "-duration", "-created_at"];
 const turned = (/** @type {string} */ sort) => (sort.startsWith("-") ? sort.slice(1) : `-${sort}`);
 const SORTS = new Set(["", ...FIRST, ...FIRST.map(turned)]);

@@ -231,6 +231,7 @@ def _activity(snapshot: Snapshot, rows: int) -> list[Line]:
 
 
 def told(line: Activity) -> str:
-    """A line of the activity in words; its status where the description does not say it."""
+    """A line of the activity in words; its status where the description does not say it. Of a call that is its tool."""
     status = "" if line.status in (None, "ok") else str(line.status)
-    return line.description if status in line.description else f"{line.description} ({status})"
+    said = not status or (line.kind != "tool" and status in line.description)
+    return line.description if said else f"{line.description} ({status})"

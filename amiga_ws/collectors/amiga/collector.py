@@ -288,6 +288,9 @@ class AmigaCollector:
                 state="missing",
                 hint="set `amiga.transcripts` to Claude Code's projects directory to count all tokens",
             )
+        if self._source.state not in ("ok", "loading"):
+            hint = "transcripts are read together with AMIGA's database, and that is not being read"
+            return Source(state="missing", path=str(root), hint=hint)
         known = None if self._model is None else self._model.transcripts
         state = "loading" if known is None else known.state
         if state == "missing":

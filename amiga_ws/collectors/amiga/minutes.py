@@ -42,7 +42,7 @@ def minutes(model: Model, first: int, last: int) -> Minutes:
 
 
 def spans(model: Model, since: float, until: float, now: float) -> list[TaskSpan]:
-    """The newest 500 tasks that ran at any time between `since` and `until`, oldest first."""
+    """500 tasks that ran at any time between `since` and `until`, running ones and then the newest; oldest first."""
     found: list[TaskRecord] = []
     for record in model.tasks.in_order():
         if len(found) >= MAX_SPANS:

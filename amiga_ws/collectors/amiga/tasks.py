@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,14 +146,12 @@ class Tasks:
         return {rowid: self._rows[rowid].stamp for rowid in range(after + 1, upto + 1) if rowid in self._rows}
 
     def in_order(self) -> Iterator[TaskRecord]:
-        """Running ones first, then pending ones, then the rest, newest first.
+        """Running ones first, the longest at it on top, then pending ones and then the rest, newest first.
 
-        Those at work come in the order of their queue: the longest at it first, and one that starts stays in
-        its place, so that no row has to be sent again for that.
+        So one that starts mostly stays in its place, and its row need not be sent again for that; pending ones that
+        AMIGA has forgotten lie below.
         """
-        yield from sorted(
-            self.at_work.values(), key=lambda t: (t.status != "running", t.created_at or 0.0, t.task_id)
-        )
+        yield from sorted(self.at_work.values(), key=_place)
         for _, task_id in reversed(self._newest):
             if task_id not in self.at_work:
                 yield self.by_id[task_id]
@@ -256,6 +255,13 @@ def _class_of(status: str, error: object) -> str | None:
         found = task_error_class(text)
         return "stopped_by_user" if found in ("no_output", "minimal_output", "dead_process") else found
     return None
+
+
+def _place(record: TaskRecord) -> tuple[bool, float, str]:
+    """Of a task at work among its like."""
+    if record.status == "running":
+        return (False, math.inf if record.created_at is None else record.created_at, record.task_id)
+    return (True, -(record.created_at or 0.0), record.task_id)
 
 
 def _take_out(items: list[Any], item: object) -> None:
