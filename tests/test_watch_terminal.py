@@ -90,7 +90,7 @@ def test_json_is_one_event_a_line_as_the_server_sent_it(threaded, transport):
         patch = json.loads(process.stdout.readline())
         assert patch["event"] == "metrics_patch"
         assert patch["data"]["from"] == lines[2]["data"]["position"]
-        step = {"op": "replace", "path": "/overview/tasks/total", "value": 11}
+        step = {"op": "add", "path": "/overview/tasks/total", "value": 11}
         assert step in patch["data"]["patch"]
 
 

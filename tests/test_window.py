@@ -146,7 +146,7 @@ def test_update_is_a_patch_from_a_known_base(window):
         "from": "e1.24.1",
         "position": "e1.24.2",
         "timestamp": NOW + 1,
-        "patch": [{"op": "replace", "path": "/overview/tasks/total", "value": 2}],
+        "patch": [{"op": "add", "path": "/overview/tasks/total", "value": 2}],
     }
 
 
