@@ -88,10 +88,7 @@ class MetricsSocket(Guarded, StrictSocket):
         self._deflated = connection.deflates
         self.services.deflating += self._deflated
         self._transport = WebSocketTransport(self, connection.stream, deflated=self._deflated)
-        self._frames = self._frame_budget()
-        limits, now = self.services.settings.limits, self.services.clock.monotonic()
-        rate, burst = max(limits.messages_per_second, PINGS), max(limits.messages_burst, PINGS_BURST)
-        self._pings = TokenBucket(rate, burst, now)
+        self._frames, self._pings = self._frame_budget(), self._ping_budget()
         if hasattr(self, "identity"):
             self._begin()
         else:
@@ -122,6 +119,11 @@ class MetricsSocket(Guarded, StrictSocket):
         message = limits.message_bytes + FRAME_BYTES
         most = limits.messages_burst * message + self.max_fragments * FRAME_BYTES
         return TokenBucket(limits.messages_per_second * message, most, self.services.clock.monotonic())
+
+    def _ping_budget(self) -> TokenBucket:
+        limits = self.services.settings.limits
+        rate, burst = max(limits.messages_per_second, PINGS), max(limits.messages_burst, PINGS_BURST)
+        return TokenBucket(rate, burst, self.services.clock.monotonic())
 
     def frame_arrived(self, opcode: int, size: int) -> None:
         """Messages have a limit of their own; this one counts pings, fragments and what is empty, too."""

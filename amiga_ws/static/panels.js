@@ -16,7 +16,8 @@ const first = (/** @type {Element} */ element, /** @type {string} */ selector) =
 /** Since when, as far as this page has watched, nothing has needed anybody. @type {number|null} */
 let clearSince = null;
 
-const FIRST_NEEDS = 6; // more of them would push the tasks off a phone; the worst come first
+/** More would push the tasks off a phone; the worst come first (overview.css counts them). */
+const FIRST_NEEDS = 6;
 byId("attention-all").addEventListener("click", () => {
   setAttr(byId("attention"), "data-all", "");
   show(byId("attention-all"), false);
