@@ -118,11 +118,13 @@ class Calls:
             group = owner.groups.get(tool)
             if group is None:
                 group = owner.groups[tool] = Group()
+            rows: dict[int, int] = {}  # by minute
             for when, row_id, success, error, category in these:
                 if row_id is None:
                     self._end(owner, group, tool, when, ok=bool(success))
                     continue
-                self._counts.add(int(when) // MINUTE_S, tool * KINDS + RAW)
+                minute = int(when) // MINUTE_S
+                rows[minute] = rows.get(minute, 0) + 1
                 if success is None:
                     group.add_open(when, row_id)
                     group.note_start(when, is_open=True)
@@ -130,6 +132,8 @@ class Calls:
                     group.add_finished(when, bool(success))
                     if group.note_start(when, is_open=False) and not success:
                         self._failure(group, tool, error, category)
+            for minute, count in rows.items():
+                self._counts.add(minute, tool * KINDS + RAW, count)
         for owner in sorted(moved.values(), key=_LAST):
             self.owners.move_to_end(owner.key)
         self._dirty.update(moved)
@@ -163,9 +167,13 @@ class Calls:
         for key, tool in itertools.chain(touched, self._suspects()):
             owner = self.owners.get(key)
             group = owner.groups.get(tool) if owner is not None else None
-            if group is not None:
-                older = (one for one in reversed(group.open_ids) if one <= upto)
-                wanted.update((row_id, (key, tool)) for row_id in itertools.islice(older, each))
+            left = each
+            for row_id in reversed(group.open_ids) if group is not None else ():
+                if row_id <= upto:
+                    wanted[row_id] = key, tool
+                    left -= 1
+                    if not left:
+                        break
             if len(wanted) >= RECHECK_LIMIT:
                 break
         return wanted

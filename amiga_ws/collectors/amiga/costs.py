@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,6 @@ class Costs:
         self._seen: set[int] = set()  # Task rows booked or waiting
         self._waiting: list[Answer] = []  # Task rows whose model is still to be found out
         self._booked: deque[Answer] = deque(maxlen=MAX_BOOKED)  # Task rows in the ledger
-        self._known: object = None  # what these were judged by
         self._backlog: tuple[int, int] = (0, 0)  # tool rows between these ids are still to be looked through
         self._tool_sql: str | None = None
         self.has_tokens = "0"  # SQL: whether a row of tool_usage has any
@@ -120,17 +119,19 @@ class Costs:
             self._tool_row(times[row_id], str(owner), rest[:4], rest[4])
 
     def resolve(
-        self, model_of: Callable[[str], str | None], covered: Callable[[str], bool], known: object
+        self,
+        model_of: Callable[[str], str | None],
+        covered: Callable[[str], bool],
+        moved: Collection[str] | None,
     ) -> bool:
         """Book the waiting Task rows: `model_of` an owner, None if unknown; not those that are `covered`.
 
-        A link or a transcript may be found later than the row of which it tells: where `known` differs from the
-        last time's, what has been booked is judged again. True if anything was booked or taken back. Call it when
-        tasks, links and transcripts have been read once.
+        A link or a transcript may be found later than the row of which it tells: where one of the owners in
+        `moved` (None: anyone) has something booked, that is judged again. True if anything was booked or taken
+        back. Call it when tasks, links and transcripts have been read once.
         """
         waiting, self._waiting = self._waiting, []
-        if known != self._known:
-            self._known = known
+        if moved is None or any(owner in self._ledger.owners for owner in moved):
             waiting = [*self._doubtful(model_of, covered), *waiting]
         for answer in waiting:
             owner = answer.owner or ""

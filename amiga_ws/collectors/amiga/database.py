@@ -89,7 +89,7 @@ class Database:
 
     def __init__(self, path: Path, private_dir: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
-        self._real = path  # without links; set by each look
+        self._real = os.fspath(path)  # without links; set by each look
         self.generation = 0
         self.how = "immutable"
         self.file_stamp: Stamp = ()  # of the file itself: while it holds still, all that came is in the -wal
@@ -130,11 +130,11 @@ class Database:
         """Find out how to open now; what `changed()` will say stays as it is. Raises DatabaseError."""
         try:
             # As SQLite does: -wal and -shm lie beside the file, wherever links to it do.
-            self._real = Path(os.path.realpath(self.path, strict=True))
-            file = self._real.stat()
+            self._real = os.path.realpath(self.path, strict=True)
+            file = os.stat(self._real)  # noqa: PTH116 - at each tick, as strings
             require_regular(file, self.path)
-            wal = _stat(self._beside("-wal"))
-            shm = _stat(self._beside("-shm")) != _ABSENT
+            wal = _stat(f"{self._real}-wal")
+            shm = _stat(f"{self._real}-shm") != _ABSENT
         except FileNotFoundError as error:
             raise DatabaseMissingError("no such file") from error
         except OSError as error:
@@ -158,9 +158,9 @@ class Database:
                 raise error.with_traceback(None)
             self._pause = None
         try:
-            path = self._copy() if self.how == "copy" else self._real
+            path = str(self._copy()) if self.how == "copy" else self._real
             options = "mode=ro&immutable=1" if self.how == "immutable" else "mode=ro"
-            uri = f"file:{urllib.parse.quote(str(path.absolute()))}?{options}"
+            uri = f"file:{urllib.parse.quote(path)}?{options}"
             connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise DatabaseError(f"cannot be opened: {error}") from error
@@ -223,12 +223,12 @@ class Database:
             self._connection = None
 
     def _copy(self) -> Path:
-        copy = self._private / "agentlab-copy.db"
+        copy = self._private.absolute() / "agentlab-copy.db"
         if self._copied[0] == self._stamp and copy.exists():
             return copy
         if self._size > COPY_LIMIT_BYTES:
             raise DatabaseError("has a -wal without -shm and is too large to copy; starting AMIGA mends it")
-        with open_regular(self._real) as file, open_regular(self._beside("-wal")) as wal:
+        with open_regular(self._real) as file, open_regular(f"{self._real}-wal") as wal:
             try:
                 _make_private(self._private)
                 _remove(copy)
@@ -249,9 +249,6 @@ class Database:
         self._pause = (error, time.monotonic() + pause_s)
         return error
 
-    def _beside(self, suffix: str) -> Path:
-        return _with_suffix(self._real, suffix)
-
 
 def id_list(ids: Iterable[int]) -> str:
     """Row ids for an IN list; int() keeps anything else out of the SQL."""
@@ -269,10 +266,10 @@ class _TooLongError(Exception):
 _ABSENT = (0, 0)
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stat(path: str) -> tuple[int, int]:
     """(size, mtime in ns) of a file, zeros if there is none. Raises OSError: also for what is no regular file."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - at each tick, as strings
     except FileNotFoundError:
         return _ABSENT
     require_regular(found, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord
 
@@ -16,14 +15,9 @@ _TIME_AND_ORDER = operator.itemgetter(0, 1)  # of an Event
 ToolEvent = tuple[float, str, str, bool]  # a call that ended: time, subject, tool, whether it succeeded
 
 
-class Event(NamedTuple):
-    """`subject` is a task id or session; for a task, `what` is created or ended."""
-
-    time: float
-    order: int
-    subject: str
-    what: str  # created | ended | ok | failed
-    tool: str
+# (time, order, subject, what, tool): `subject` is a task id or session; a call, which has a tool, is ok or failed, a
+# task created or ended. A plain tuple: thirty are made at each change.
+Event = tuple[float, int, str, str, str]
 
 
 class Events:
@@ -33,6 +27,7 @@ class Events:
         # The calls that were read last; their times are nearly in that order.
         self._calls: deque[ToolEvent] = deque(maxlen=KEEP)
         self._events: list[Event] = []  # of tasks
+        self._trimmed = True
         self._floor = float("-inf")  # nothing older can be among the newest
         self._order = 0
 
@@ -43,15 +38,16 @@ class Events:
     def task(self, record: TaskRecord) -> None:
         """A task as it is now; what was noted of it before is replaced."""
         if record.created_at is not None and record.created_at > self._floor:
-            self._add(Event(record.created_at, self._order, record.task_id, "created", ""))
+            self._add((record.created_at, self._order, record.task_id, "created", ""))
         if record.ended_at is not None and record.status in ENDED and record.ended_at > self._floor:
-            self._add(Event(record.ended_at, self._order, record.task_id, "ended", ""))
+            self._add((record.ended_at, self._order, record.task_id, "ended", ""))
 
     def newest(self) -> list[Event]:
         """At most 30, newest first."""
-        self._trim()
+        if not self._trimmed:
+            self._trim()
         calls = [
-            Event(when, place, subject, "ok" if ok else "failed", tool)
+            (when, place, subject, "ok" if ok else "failed", tool)
             for place, (when, subject, tool, ok) in enumerate(self._calls)
         ]
         return sorted(self._events + calls, key=_TIME_AND_ORDER, reverse=True)[:KEEP]
@@ -59,16 +55,19 @@ class Events:
     def _add(self, event: Event) -> None:
         self._order += 1
         self._events.append(event)
+        self._trimmed = False
         if len(self._events) > _TRIM_AT:
             self._trim()
 
     def _trim(self) -> None:
         latest: dict[tuple[str, str], Event] = {}
         for event in self._events:
-            known = latest.get((event.subject, event.what))
-            if known is None or known.order < event.order:
-                latest[event.subject, event.what] = event
+            _, order, subject, what, _ = event
+            known = latest.get((subject, what))
+            if known is None or known[1] < order:
+                latest[subject, what] = event
         kept = sorted(latest.values(), key=_TIME_AND_ORDER, reverse=True)
         self._events = kept[:KEEP]
+        self._trimmed = True
         if len(kept) > KEEP:
-            self._floor = self._events[-1].time
+            self._floor = self._events[-1][0]

@@ -113,11 +113,11 @@ class HookLogs:
         return changed
 
     def _scan(self) -> None:
-        known = frozenset(self._new)
         names: list[tuple[float, str]] = []
-        for name in os.listdir(self._path):  # noqa: PTH208 - thousands of names, as strings
+        listed = os.listdir(self._path)  # noqa: PTH208 - thousands of names, as strings
+        for name in set(listed).difference(self.sessions, self._new):
             # What does not print is no id of Claude Code's, and what is no UTF-8 cannot be told to anybody.
-            if name not in self.sessions and name not in known and name.isprintable():
+            if name.isprintable():
                 try:
                     found = os.lstat(f"{self._path}/{name}")
                 except OSError:

@@ -32,6 +32,7 @@ PROGRESS_EVERY_S = 2.0
 MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 60  # known tasks looked at again per reading
+SWEEP_EVERY = 4  # readings, while rows come in
 AT_WORK_LIMIT = 400  # tasks read again at each change
 
 
@@ -70,6 +71,7 @@ class Tail:
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
+        self._readings = 0
         self._sweep_rowid = 0
         self._sweep_left = 0  # readings that the current round of looking at known tasks still takes
         self._started = time.monotonic()
@@ -86,7 +88,8 @@ class Tail:
                 return False
         self._file_stamp = database.file_stamp
         until = time.monotonic() + SLICE_S
-        read_before = self._last["tool_usage"]
+        self._readings += 1
+        read_before, rows_before = self._last["tool_usage"], self.loaded_rows
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, now, until)
         done = done and self._costs.read(database, now, until)
@@ -99,7 +102,8 @@ class Tail:
             self._report_loaded()
             self.caught_up = True
         self._reread_tasks(database)
-        self._sweep(database)
+        if self.loaded_rows == rows_before or self._readings % SWEEP_EVERY == 0:
+            self._sweep(database)
         self._calls.flush()
         return True
 
@@ -271,13 +275,13 @@ class Tail:
         self._last[table] = rows[-1][0]
         if table == "tool_usage":
             self._witness = rows[-1][1:4]
-        parse = self._times.parse
+        parse, since = self._times.parse, self.since
         buffer = self._buffers[table]
-        after = max(self._written[table], self.since)
+        after = max(self._written[table], since)
         for row in rows:
             when = parse(row[1], after)
             if when is not None:
-                after = when if when > self.since else self.since
+                after = when if when > since else since
                 buffer.append((when if when < limit else limit, row))
         self._written[table] = after
         if table == "tool_usage" and buffer:

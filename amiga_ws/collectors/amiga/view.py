@@ -131,23 +131,23 @@ def _current_tool(model: Model, owners: Iterable[Owner]) -> CurrentTool | None:
 def activity(model: Model) -> list[Activity]:
     """The newest events of all kinds."""
     items: list[Activity] = []
-    for event in model.events.newest()[:MAX_ACTIVITY]:
-        if event.tool:
-            record = model.task_of(event.subject)
+    for when, _, subject, what, tool in model.events.newest()[:MAX_ACTIVITY]:
+        if tool:
+            record = model.task_of(subject)
             items.append(
                 Activity(
-                    timestamp=shown_time(event.time),
+                    timestamp=shown_time(when),
                     kind="tool",
-                    description=shown_tool(event.tool),
-                    task_id=shown_id(record.task_id if record else event.subject),
-                    status=event.what,
+                    description=shown_tool(tool),
+                    task_id=shown_id(record.task_id if record else subject),
+                    status=what,
                 )
             )
-        elif (record := model.tasks.by_id.get(event.subject)) is not None:
-            status = record.status if event.what == "ended" else "created"
+        elif (record := model.tasks.by_id.get(subject)) is not None:
+            status = record.status if what == "ended" else "created"
             items.append(
                 Activity(
-                    timestamp=shown_time(event.time),
+                    timestamp=shown_time(when),
                     kind="task",
                     description=_task_text(status, record.description),
                     task_id=shown_id(record.task_id),
