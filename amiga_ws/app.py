@@ -30,7 +30,7 @@ from amiga_ws.client import Clock, Transport
 from amiga_ws.collectors import Collector, TaskCollector
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.collectors.host import HostCollector
-from amiga_ws.config import ROWS, ConfigError, Settings
+from amiga_ws.config import ROWS, ConfigError, Limits, Settings
 from amiga_ws.demo import Demo
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
@@ -71,6 +71,8 @@ POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
+CONNECTS, CONNECTS_BURST = 30, 60  # at least, of TCP connections: a second and address, and at once
+BEGUN, BEGUN_BURST = 50, 200  # at least, of requests
 SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
@@ -86,6 +88,7 @@ RELOADED = (
     "limits.connections_per_",
     "limits.deflate_",
     "limits.messages_",
+    "limits.misuses_",
     "limits.new_connections_",
     "limits.refreshes_",
     "limits.requests_",
@@ -164,7 +167,9 @@ class Server:
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
         routes = application(self.services)
         self._http = HTTPServer(routes, ssl_options=self._tls, **HTTP_LIMITS)
-        self._listener = Listener(sockets, self._http, self._tls, routes.drop_silent)
+        self._listener = Listener(
+            sockets, self._http, self._tls, routes.connection_wait_s, routes.drop_silent
+        )
         self._timers = [
             PeriodicCallback(self.broadcaster.tick, TICK_S * 1000),
             PeriodicCallback(self._follow_revocations, FOLLOW_S * 1000),
@@ -179,7 +184,8 @@ class Server:
         settings, clock = self.settings, self.clock
         host, amiga = self.collectors()
         self.facts = Facts(settings.amiga.name, host, amiga)
-        self.hub = Hub(self.facts, clock)
+        tables = {name: BucketTable(*rate) for name, rate in _rates(settings.limits).items()}
+        self.hub = Hub(self.facts, clock, tables["misuses"])
         kept = settings.state_dir / HISTORY_FILE if settings.history.enabled else None
         self.history = History(kept, settings.history.max_mb, clock.wall)
         self.facts.history_source = lambda: self.history.source
@@ -187,7 +193,6 @@ class Server:
         self.measures = Measures()
         self.broadcaster = Broadcaster(self.facts, self.hub, clock, self.recorder.note, self.measures.ticks)
         interval = settings.metrics.update_interval
-        limits = settings.limits
         self.services = Services(
             settings=settings,
             gate=self.gate,
@@ -197,8 +202,11 @@ class Server:
             facts=self.facts,
             history=self.history,
             clock=clock,
-            new_connections=BucketTable(limits.new_connections_per_second, limits.new_connections_burst),
-            requests=BucketTable(limits.requests_per_second, limits.requests_burst),
+            connects=tables["connects"],
+            begun=tables["begun"],
+            new_connections=tables["new_connections"],
+            misuses=tables["misuses"],
+            requests=tables["requests"],
             sign_in_failures=BucketTable(SIGN_IN_FAILURES / 60, SIGN_IN_FAILURES),
             sign_ins=BucketTable(SIGN_INS / 60, SIGN_INS),
             refusals=RefusalBook(),
@@ -206,7 +214,7 @@ class Server:
             pending=Counter(),
             trusted_proxies=networks(settings.server.trusted_proxies),
             ready=lambda: self._ready,
-            max_connections=carried_connections(limits.connections),
+            max_connections=carried_connections(settings.limits.connections),
             demo=self.demo,
         )
 
@@ -266,11 +274,8 @@ class Server:
         self.settings = self.services.settings = settings
         self.services.policy = _policy(settings)
         self.services.trusted_proxies = networks(settings.server.trusted_proxies)
-        limits = settings.limits
-        self.services.new_connections.set_limit(
-            limits.new_connections_per_second, limits.new_connections_burst
-        )
-        self.services.requests.set_limit(limits.requests_per_second, limits.requests_burst)
+        for name, rate in _rates(settings.limits).items():
+            getattr(self.services, name).set_limit(*rate)
         self.hub.judge_again(self.gate.change_keys(authority, settings.auth))
         log.configure(settings.log.level)
         logger.info("configuration, keys and certificate reloaded")
@@ -336,6 +341,21 @@ def _look_around(now: float) -> None:
         raise StartError(f"the clock of this machine says {says}: set it, or no token can be judged")
     if lost := missing_files():
         raise StartError(f"this installation is not complete: there is no {lost[0]}; install amiga_ws anew")
+
+
+def _rates(limits: Limits) -> dict[str, tuple[float, float]]:
+    """Of the tables that follow the settings: how much a second, and how much at once."""
+    streams = limits.new_connections_per_second, limits.new_connections_burst
+    requests = limits.requests_per_second, limits.requests_burst
+    return {
+        "new_connections": streams,
+        "requests": requests,
+        "misuses": (limits.misuses_per_minute / 60, limits.misuses_burst),
+        # As many as could be of use if each brought one request or one stream.
+        "connects": (max(CONNECTS, requests[0] + streams[0]), max(CONNECTS_BURST, requests[1] + streams[1])),
+        # The files of pages are no requests by the limit, but begun.
+        "begun": (max(BEGUN, 2 * requests[0] + streams[0]), max(BEGUN_BURST, 5 * requests[1] + streams[1])),
+    }
 
 
 def _authority(settings: Settings) -> Authority:

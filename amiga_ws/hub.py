@@ -17,6 +17,7 @@ import msgspec
 
 from amiga_ws.auth.tokens import Identity
 from amiga_ws.client import HEARTBEAT_S, STALL_S, Client, Clock
+from amiga_ws.ratelimit import BucketTable
 from amiga_ws.snapshot import Snapshot
 from amiga_ws.window import NOTHING_SENT, State, Window
 from amiga_ws.wire import (
@@ -53,9 +54,10 @@ class Feed(Protocol):
 class Hub:
     """All live connections of one server."""
 
-    def __init__(self, feed: Feed, clock: Clock) -> None:
+    def __init__(self, feed: Feed, clock: Clock, misuses: BucketTable) -> None:
         self._feed = feed
         self._clock = clock
+        self._misuses = misuses  # by the token handed out: one for each connection that ends for what it sent
         self._epoch = secrets.token_hex(4)
         self._windows: dict[int, Window] = {}
         self._ended_at: dict[int, int] = {}  # hours → last seq of a window that was dropped; at most 168
@@ -339,5 +341,7 @@ class Hub:
             "closing %s of %r: %d %s ref=%s", client.client_id, client.identity.subject, code, reason, ref
         )
         self.ended[code] += 1
+        if code.misuse:
+            self._misuses.take(client.identity.root_jti, self._clock.monotonic())
         client.bye(code, reason, ref, retry_ms)
         self.remove(client)

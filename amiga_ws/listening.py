@@ -20,10 +20,13 @@ logger = logging.getLogger(__name__)
 BACKLOG = 1024
 # Tornado accepts 128 in one go: when 2,000 viewers came back at once, their handshakes held the loop for 0.9 s.
 ACCEPT_SLICE = 8
+# At once. Tornado's 64 KiB are made for each read, and it looks for the end of a head in all of them.
+READ_BYTES = 16 * 1024
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FILES = 32  # descriptors no connection gets: for SQLite, revocations, static files
 ACCEPT_PAUSE_S = 0.1  # while there is no descriptor; the socket stays readable, and the loop would spin
 CROWDED_PAUSE_S = 0.01  # between two slices for which others had to give way: 800 connections a second
+MAX_WAITING = 128  # accepted connections of addresses that open too many
 ACCEPT_LOG_S = 10.0  # between two lines about that
 RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections being refused
 WANTED_DESCRIPTORS = 65_536
@@ -69,11 +72,14 @@ class Listener:
         sockets: Sequence[socket.socket],
         server: HTTPServer,
         tls: ssl.SSLContext | None,
+        wait_s: Callable[[str], float | None],
         make_room: Callable[[], bool],
     ) -> None:
         self._sockets = list(sockets)
         self._server = server
         self._tls = tls
+        self._wait_s = wait_s  # until a connection of this peer is looked at; None: it is closed
+        self._waiting: set[socket.socket] = set()
         self._make_room = make_room  # closes a connection that nobody will miss; False when there is none
         self._loop = asyncio.get_running_loop()
         self._told_at = float("-inf")
@@ -90,6 +96,9 @@ class Listener:
             self._loop.remove_reader(each)
             each.close()
         self._sockets.clear()
+        for each in self._waiting:
+            each.close()
+        self._waiting.clear()
 
     def _resume(self, listening: socket.socket) -> None:
         if listening in self._sockets:  # not stopped meanwhile
@@ -108,8 +117,15 @@ class Listener:
                     self._tell("cannot accept connections: %s; trying again", error.strerror or error)
                     return
                 continue  # it was gone before we came (accept(2))
-            if connection.fileno() <= self._highest:
-                self._serve(connection, address)
+            wait_s = self._wait_s(str(address[0]))
+            if wait_s is None or (wait_s and len(self._waiting) >= MAX_WAITING):
+                connection.close()
+            elif connection.fileno() <= self._highest:
+                if wait_s:
+                    self._waiting.add(connection)
+                    self._loop.call_later(wait_s, self._serve_later, connection, address)
+                else:
+                    self._serve(connection, address)
             elif self._make_room():
                 # Moved to the number that has become free: the high ones stay free for files.
                 moved = connection.dup()
@@ -135,16 +151,21 @@ class Listener:
             self._told_at = self._loop.time()
             logger.warning(message, *more)
 
+    def _serve_later(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        if connection in self._waiting:  # not stopped meanwhile
+            self._waiting.remove(connection)
+            self._serve(connection, address)
+
     def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
         size = self._server.max_buffer_size
         try:
             if self._tls is None:
-                stream = IOStream(connection, max_buffer_size=size)
+                stream = IOStream(connection, size, READ_BYTES)
             else:
                 secured = ssl_wrap_socket(
                     connection, self._tls, server_side=True, do_handshake_on_connect=False
                 )
-                stream = SSLIOStream(secured, max_buffer_size=size)
+                stream = SSLIOStream(secured, max_buffer_size=size, read_chunk_size=READ_BYTES)
         except OSError:  # closed right after it was made, as a port scan does
             connection.close()
             return

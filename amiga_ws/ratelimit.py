@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
+from math import inf
 
 
 class TokenBucket:
@@ -23,6 +24,17 @@ class TokenBucket:
             return wait_s
         self._tokens -= tokens
         return 0.0
+
+    def reserve(self, now: float, tokens: float = 1.0, within_s: float = inf) -> float | None:
+        """Take tokens, also such as are still to come; the seconds until they do.
+
+        None, and nothing is taken, where that would be longer than `within_s`.
+        """
+        wait_s = self.wait_s(now, tokens)
+        if wait_s > within_s:
+            return None
+        self._tokens -= tokens
+        return wait_s
 
     def wait_s(self, now: float, tokens: float = 1.0) -> float:
         """Seconds until there are so many tokens; 0.0 when there are."""
@@ -59,14 +71,11 @@ class BucketTable:
 
     def take(self, key: Hashable, now: float) -> float:
         """As TokenBucket.take, for this key."""
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
-            if len(self._buckets) > self._capacity:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-        return bucket.take(now)
+        return self._bucket(key, now).take(now)
+
+    def reserve(self, key: Hashable, now: float, tokens: float = 1.0, within_s: float = inf) -> float | None:
+        """As TokenBucket.reserve, for this key."""
+        return self._bucket(key, now).reserve(now, tokens, within_s)
 
     def wait_s(self, key: Hashable, now: float) -> float:
         """Seconds until `take` would succeed, taking nothing; an unknown key need not wait."""
@@ -78,6 +87,16 @@ class BucketTable:
         if (rate, burst) != (self._rate, self._burst):
             self._rate, self._burst = rate, burst
             self._buckets.clear()
+
+    def _bucket(self, key: Hashable, now: float) -> TokenBucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
+            if len(self._buckets) > self._capacity:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -64,6 +64,11 @@ class Close(IntEnum):
         """Whether the client should come back by itself."""
         return Close.SHUTTING_DOWN <= self < Close.NO_CREDENTIAL
 
+    @property
+    def misuse(self) -> bool:
+        """Whether the connection ends for what the peer sent."""
+        return self < Close.SHUTTING_DOWN or self in (Close.RATE_LIMITED, Close.UNPARSABLE)
+
 
 # -- client → server -----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from amiga_ws.broadcaster import Broadcaster
 from amiga_ws.client import Client, Clock
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.hub import Hub
-from amiga_ws.ratelimit import TokenBucket
+from amiga_ws.ratelimit import BucketTable, TokenBucket
 from amiga_ws.snapshot import (
     AmigaFacts,
     AmigaWindow,
@@ -134,7 +134,7 @@ class Rooms:
     def __init__(self, default_interval=2):
         self.time, self.feed = FakeTime(), FakeFeed()
         self.tokens = {}  # token text → the identity it verifies as
-        self.hub = Hub(self.feed, self.time.clock)
+        self.hub = Hub(self.feed, self.time.clock, BucketTable(rate=1, burst=1000))
         self.dialogue = Dialogue(self.hub, self.feed, self.time.clock, default_interval, self._verify)
         self.broadcaster = Broadcaster(self.feed, self.hub, self.time.clock)
         self._numbers = itertools.count(1)

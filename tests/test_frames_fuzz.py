@@ -29,6 +29,7 @@ FREE = [
         "new_connections_burst",
         "messages_per_second",
         "messages_burst",
+        "misuses_burst",
     )
 ]
 LIMIT = 1024  # small, so that what Hypothesis may have to print stays so too

@@ -67,6 +67,11 @@ class Identity:
     session_ends_at: float | None = None  # no renewal goes beyond; sessions only
     kid: str = ""  # of the key that signed it
 
+    @property
+    def root_jti(self) -> str:
+        """The token that was handed out: of a session the one it was signed in with."""
+        return self.parent_jti or self.jti
+
 
 class Lifetimes(Protocol):
     """The settings this module needs, in seconds."""

@@ -4,6 +4,6 @@
 """
 
 from amiga_ws.config.loading import ConfigError, load
-from amiga_ws.config.table import ROWS, Settings
+from amiga_ws.config.table import ROWS, Limits, Settings
 
-__all__ = ["ROWS", "ConfigError", "Settings", "load"]
+__all__ = ["ROWS", "ConfigError", "Limits", "Settings", "load"]

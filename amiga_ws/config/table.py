@@ -228,6 +228,16 @@ class Limits:
         1, kinds.number(0.01, 1000, "1/s"), "`request_refresh` messages on one WebSocket."
     )
     refreshes_burst: int = setting(3, kinds.integer(1, 1000), "`request_refresh` messages at once.")
+    misuses_per_minute: float = setting(
+        2,
+        kinds.number(0.01, 100_000, "1/min"),
+        "Connections with one token that end for what they sent (floods, broken frames, messages that do not parse).",
+    )
+    misuses_burst: int = setting(
+        3,
+        kinds.integer(1, 100_000),
+        "Such connections at once; after them the token opens no stream for a while, others of its subject do.",
+    )
     requests_per_second: float = setting(
         20, kinds.number(0.01, 100_000, "1/s"), "Plain HTTP requests from one address."
     )

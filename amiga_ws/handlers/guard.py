@@ -1,8 +1,8 @@
 """The guard: one `prepare()` for every route and both transports, before any stream or queue exists.
 
-Order: Host (421), address limits (429), Origin (403), credential (401), scope (403). The limit of a
-subject refuses nobody: see connect.py.
-It is synchronous on purpose: with an async `prepare` a peer that leaves early gets `on_close` before `open`.
+Order: Host (421), address limits (429), Origin (403), credential (401), scope (403), misuse of the token (429). The
+number of its connections refuses nobody: see connect.py.
+Who may pass does so without waiting: with an async `prepare` a peer that leaves early gets `on_close` before `open`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import secrets
 from asyncio import Future
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import responses
@@ -61,6 +61,8 @@ logger = logging.getLogger(__name__)
 JSON_TYPE = "application/json; charset=UTF-8"
 HSTS = "max-age=31536000"
 TAKEN_S, TAKEN_BYTES_S = 10.0, 32 * 1024  # what an answer may take on its way: so long, and at least so fast
+HOLD_S = 1.0  # a 429 is told so late: who comes back at once comes once a second
+MAX_HELD = 32  # of them at a time; they take from the descriptors that are reserved
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
@@ -98,7 +100,10 @@ class Services:
     facts: Facts
     history: History
     clock: Clock
-    new_connections: BucketTable  # by address
+    connects: BucketTable  # TCP connections, by address
+    begun: BucketTable  # requests of any kind, by address
+    new_connections: BucketTable  # streams, by address
+    misuses: BucketTable  # connections ended for what they sent, by the token handed out
     requests: BucketTable  # REST, by address
     sign_in_failures: BucketTable  # by address
     sign_ins: BucketTable  # by subject
@@ -110,6 +115,7 @@ class Services:
     max_connections: int  # limits.connections as the descriptor limit carries it
     demo: bool = False
     deflating: int = 0  # WebSockets with compression
+    held: int = 0  # refusals that are held back
 
 
 class Guarded(RequestHandler):
@@ -126,6 +132,7 @@ class Guarded(RequestHandler):
     late_s: ClassVar[float] = 0.0  # how long after its end a credential still counts
     signs_in: bool = False  # whether this request is a sign-in: any failure then counts, not only a forgery
     rate_limited: ClassVar[bool] = True
+    may_hold: bool = True  # whether a refusal may be told late
 
     services: Services
     peer: Peer  # set by prepare
@@ -170,17 +177,20 @@ class Guarded(RequestHandler):
 
     # -- the guard -------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self) -> Awaitable[None] | None:
         peer = peer_of(self.request, self.services.trusted_proxies)
         if peer is None:
             self.finish()  # reset between its last byte and here: nobody is left to answer
-            return
+            return None
         self.peer = peer
         self._promise_tls()
         try:
             self._admit()
         except RefusedError as refusal:
+            if refusal.status == 429 and self.may_hold and self.services.held < MAX_HELD:  # noqa: PLR2004
+                return self._refuse_late(refusal)
             self._refuse(refusal)
+        return None
 
     def _admit(self) -> None:
         self._check_host()
@@ -208,6 +218,8 @@ class Guarded(RequestHandler):
             }
             text = f"this needs the scope {self.scope}"
             raise RefusedError(403, "forbidden", text, "scope", headers=header)
+        if self.stream:
+            self.check_misuses(self.identity)
 
     def _check_host(self) -> None:
         hosts = self.request.headers.get_list("Host")
@@ -326,6 +338,15 @@ class Guarded(RequestHandler):
         if self.services.pending[self.address] >= MAX_PENDING:
             raise temporary(429, "connections without a credential", f"at most {MAX_PENDING} at a time")
 
+    def check_misuses(self, identity: Identity) -> None:
+        """No new stream for a token whose connections had to be ended again and again. Raises RefusedError.
+
+        Not for its subject: who has stolen a token must not keep its owner out, who signs in with another one.
+        """
+        if wait := self.services.misuses.wait_s(identity.root_jti, self.services.clock.monotonic()):
+            text = "too many connections with this token had to be ended for what they sent"
+            raise temporary(429, "limits.misuses_per_minute", text, wait)
+
     # -- the answer ------------------------------------------------------------------------------
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
@@ -352,6 +373,14 @@ class Guarded(RequestHandler):
         noted = Refusal(ref, wall, refusal.status, method, path, address, refusal.reason)
         self.services.refusals.add(noted, refusal.kind)
         return ref
+
+    async def _refuse_late(self, refusal: RefusedError) -> None:
+        self.services.held += 1
+        try:
+            await asyncio.sleep(HOLD_S)
+        finally:
+            self.services.held -= 1
+        self._refuse(refusal)
 
     def _refuse(self, refusal: RefusedError) -> None:
         ref = self.note_refusal(refusal)
@@ -392,6 +421,7 @@ class Guarded(RequestHandler):
         """Every error has a `ref`; its cause stands in the log alone."""
         if not hasattr(self, "peer"):
             # Tornado looks at method, body and path first. What is wrong with them is for who may pass.
+            self.may_hold = False  # Tornado ends the answer when we return
             with suppress(HTTPError):  # Unknown's
                 self.prepare()
             if answered(self):
@@ -427,10 +457,11 @@ class Unknown(Guarded):
 
     public = True
 
-    def prepare(self) -> None:
-        super().prepare()
-        if not answered(self):
+    def prepare(self) -> Awaitable[None] | None:
+        held = super().prepare()
+        if held is None and not answered(self):
             raise HTTPError(404, "there is nothing here")
+        return held
 
 
 def log_request(handler: RequestHandler) -> None:

@@ -1,12 +1,14 @@
-"""When a request is begun, and which connections have none.
+"""When a connection and a request are begun, and which connections have brought no request.
 
-Requests that arrive together are begun a few in one pass of the loop, so that streams get their turn.
-Connections that have no request under way are known, in the order of their silence: where descriptors run
-out, the first of them gives way to a newcomer, which may be an honest one.
+Who comes faster than the limits of an address allow waits, and the loop is free meanwhile. Requests that arrive
+together are begun a few in one pass of the loop, so that streams get their turn. Connections whose request is not whole
+yet are known, in the order of their silence: where an address has too many of them, or descriptors run out, the first
+gives way to a newcomer, which may be an honest one.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,52 +23,107 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 from tornado.web import Application
 
+from amiga_ws.handlers.guard import Services
+from amiga_ws.handlers.peer import key_of
 from amiga_ws.turnstile import Turnstile
 
-BEGUN_AT_ONCE = 16  # a handshake with its token is 0.8 ms
+BEGUN_AT_ONCE = 2  # a handshake with its token is 0.8 ms, and nobody else is served meanwhile
+LINES = 50  # of a head that cost as much as a request: two thousand take 5 ms
+SILENT = 40  # at least, of connections of an address without a whole request: a browser has six
+MAX_WAIT_S = 2.0  # of a connection of an address that opens too many; more are closed
+MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 
 class PacedApplication(Application):
     """Tornado's, but for when a request is begun: between its head and its handler lies a turnstile."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, services: Services, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self._services = services
         self._turnstile = Turnstile(BEGUN_AT_ONCE)
         # Weak: nobody tells us of a connection that ends before its first request.
         self._silent: WeakKeyDictionary[IOStream, None] = WeakKeyDictionary()
+        self._silent_of: dict[str, WeakKeyDictionary[IOStream, None]] = {}  # by address
+
+    def connection_wait_s(self, remote: str) -> float | None:
+        """Seconds until a new connection is looked at, None if not at all; a trusted proxy's at once."""
+        services = self._services
+        key = key_of(remote, services.trusted_proxies)
+        return (
+            0.0
+            if key is None
+            else services.connects.reserve(key, services.clock.monotonic(), within_s=MAX_WAIT_S)
+        )
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Called by the HTTPServer when it begins to wait for a request."""
-        stream: IOStream = request_conn.stream  # type: ignore[attr-defined]  # HTTP1Connection's, the only kind
-        self._silent.pop(stream, None)  # to the end of the queue
-        self._silent[stream] = None
-        inner = super().start_request(server_conn, request_conn)
-        return _InTurn(inner, self._turnstile, lambda: self._silent.pop(stream, None))
+        connection: Any = request_conn  # an HTTP1Connection, the only kind
+        stream: IOStream = connection.stream
+        key = key_of(str(connection.context.remote_ip), self._services.trusted_proxies)
+        queues = [self._silent] if key is None else [self._silent, self._queue_of(key)]
+        for queue in queues:
+            queue.pop(stream, None)  # to the end
+            queue[stream] = None
+        if key is not None:
+            most = max(SILENT, 2 * self._services.settings.limits.connections_per_address)
+            while len(queues[-1]) > most:
+                _take_first(queues[-1]).close()
+
+        def begun() -> None:
+            for queue in queues:
+                queue.pop(stream, None)
+
+        async def turn(lines: int) -> None:
+            await self._turn(key, 1 + lines / LINES)
+
+        return _InTurn(super().start_request(server_conn, request_conn), begun, turn)
+
+    def _queue_of(self, key: str) -> WeakKeyDictionary[IOStream, None]:
+        queue = self._silent_of.get(key)
+        if queue is None:
+            if len(self._silent_of) >= MAX_ADDRESSES:
+                self._silent_of = {known: queue for known, queue in self._silent_of.items() if queue}
+            queue = self._silent_of[key] = WeakKeyDictionary()
+        return queue
+
+    async def _turn(self, key: str | None, weight: float) -> None:
+        now = self._services.clock.monotonic()
+        if key is not None and (wait_s := self._services.begun.reserve(key, now, weight)):
+            await asyncio.sleep(wait_s)
+        await self._turnstile.turn()
 
     def drop_silent(self) -> bool:
-        """Close the connection that has waited longest without a request; False when there is none."""
+        """Close the connection that has waited longest without a whole request; False when there is none."""
         while self._silent:
-            stream, _ = next(iter(self._silent.items()))
-            del self._silent[stream]
+            stream = _take_first(self._silent)
             if not stream.closed():
                 stream.close()
                 return True
         return False
 
 
+def _take_first(silent: WeakKeyDictionary[IOStream, None]) -> IOStream:
+    stream = next(iter(silent.keys()))
+    del silent[stream]
+    return stream
+
+
 class _InTurn(HTTPMessageDelegate):
     """Hands a request on when its turn has come; Tornado waits for `headers_received`."""
 
-    def __init__(self, inner: HTTPMessageDelegate, turnstile: Turnstile, begun: Callable[[], object]) -> None:
+    def __init__(
+        self, inner: HTTPMessageDelegate, begun: Callable[[], object], turn: Callable[[int], Awaitable[None]]
+    ) -> None:
         self._inner = inner
-        self._turnstile = turnstile
-        self._begun = begun  # to be told when the head of the request is here
+        self._begun = begun  # to be told when the whole request is here
+        self._turn = turn
 
     async def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> None:
-        self._begun()
-        await self._turnstile.turn()
+        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+            self._begun()
+        await self._turn(sum(1 for _ in headers.get_all()))
         answer = self._inner.headers_received(start_line, headers)
         if answer is not None:
             await answer
@@ -75,6 +132,7 @@ class _InTurn(HTTPMessageDelegate):
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
+        self._begun()
         self._inner.finish()
 
     def on_connection_close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ def peer_of(request: HTTPServerRequest, trusted: tuple[Network, ...]) -> Peer | 
     return Peer(
         str(ip or request.remote_ip), _key(ip, str(request.remote_ip)), scheme, (str(host), int(port))
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def key_of(remote: str, trusted: tuple[Network, ...]) -> str | None:
+    """What limits count a connection by before it has said anything: None for a trusted proxy, who speaks for many."""
+    ip = _address(remote)
+    return None if ip is not None and _within(ip, trusted) else _key(ip, remote)
 
 
 def _forwarded_for(request: HTTPServerRequest, trusted: tuple[Network, ...]) -> Address | None:

@@ -138,7 +138,7 @@ class Session(SessionApi):
 
     explicit_types: ClassVar[tuple[TokenType, ...]] = ("access",)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Awaitable[None] | None:
         # Signing in is what a login token is for, and a stale cookie must not stand in its way.
         if self.request.method == "POST":
             self.explicit_types = ("access", "login")  # type: ignore[misc]  # of this request only
@@ -146,7 +146,7 @@ class Session(SessionApi):
             self.signs_in = True
         elif self.request.method == "DELETE":
             self.late_s = PARK_S  # type: ignore[misc]  # what may still be renewed can still be signed out
-        super().prepare()
+        return super().prepare()
 
     @answers(SessionInfo)
     def get(self) -> None:

@@ -73,6 +73,7 @@ def application(services: Services) -> PacedApplication:
     """The routes, with what their handlers work with as the third element."""
     given = {"services": services}
     return PacedApplication(
+        services,
         [(path, handler, given | more) for path, handler, more in ROUTES],
         default_handler_class=Unknown,
         default_handler_args=given,

@@ -196,6 +196,7 @@ class MetricsSocket(Guarded, StrictSocket):
             if not self.services.ready():
                 raise unavailable("the server is shutting down")
             identity = self._identify(Credential(command.token, "subprotocol"))
+            self.check_misuses(identity)
         except RefusedError as refusal:
             code = Close.BAD_CREDENTIAL if refusal.retry_s is None else Close.RATE_LIMITED
             self._dismiss(code, refusal.text, refusal.reason, refusal.retry_s)

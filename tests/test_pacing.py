@@ -1,0 +1,277 @@
+"""Who comes too fast: waits, is told late, or gives way, and costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+from servers import eventually, pairs, parse_reply, read_head, request_bytes
+
+from amiga_ws.handlers import guard, pacing
+from amiga_ws.handlers.peer import key_of, networks
+
+
+async def spoil(server, token):
+    """One stream with this token that ends for what it sent."""
+    peer = await server.websocket({"Authorization": f"Bearer {token}"})
+    assert peer.reply.status == 101
+    await peer.send(0x2, b"binary")
+    assert (await peer.closed())[0] == 1003
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+# -- refusals that are told late -----------------------------------------------------------------
+
+
+async def test_a_refusal_for_coming_too_fast_is_told_a_second_late_and_others_at_once(start):
+    server = await start("limits.requests_burst=1", "limits.requests_per_second=0.01")
+    assert (await server.ask("/api/session")).status == 401
+    began = time.monotonic()
+    late = asyncio.ensure_future(server.ask("/api/session"))
+    assert (await server.ask("/health")).status == 200
+    assert not late.done()
+    reply = await late
+    assert (reply.status, time.monotonic() - began >= guard.HOLD_S) == (429, True)
+    assert int(reply.header("Retry-After")) >= 1
+
+
+async def test_only_so_many_refusals_are_held_and_the_others_told_at_once(start, monkeypatch):
+    monkeypatch.setattr(guard, "MAX_HELD", 2)
+    monkeypatch.setattr(guard, "HOLD_S", 30.0)
+    server = await start("limits.requests_burst=1", "limits.requests_per_second=0.01")
+    await server.ask("/api/session")
+    held = [asyncio.ensure_future(server.ask("/api/session")) for _ in range(2)]
+    await eventually(lambda: server.services.held == 2)
+    assert (await server.ask("/api/session")).status == 429
+    assert not any(one.done() for one in held)
+    for one in held:
+        one.cancel()
+    await asyncio.wait(held)
+
+
+async def test_who_leaves_before_a_late_refusal_leaves_nothing_behind(start, monkeypatch):
+    monkeypatch.setattr(guard, "HOLD_S", 0.1)
+    server = await start("limits.new_connections_burst=1", "limits.new_connections_per_second=0.01")
+    peer = await server.websocket()
+    refused = request_bytes(
+        "GET", "/ws", f"127.0.0.1:{server.port}", pairs(bearer(server.token())), close=False
+    )
+    for path in (b"/ws", b"/api/stream/metrics", b"/nothing"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(refused.replace(b"/ws", path, 1))
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        del reader
+    await eventually(lambda: not server.services.held)
+    await eventually(lambda: len(server._http._connections) == 1)
+    assert server.hub.connections_of() == 1
+    peer.close()
+
+
+# -- tokens that are misused ---------------------------------------------------------------------
+
+
+async def test_a_token_whose_streams_had_to_be_ended_opens_none_for_a_while(start):
+    server = await start("limits.misuses_burst=2", "limits.misuses_per_minute=2")
+    token = server.token()
+    open_before = await server.websocket(bearer(token))
+    for _ in range(2):
+        await spoil(server, token)
+    for _ in range(2):  # asking costs nothing
+        refused = await server.websocket(bearer(token))
+        assert refused.reply.status == 429
+        assert "limits.misuses_per_minute" in refused.reply.json["error"]
+    stream = await server.events("", bearer(token))
+    assert stream.reply.status == 429
+    assert (await server.ask_as(token, "/api/metrics/overview")).status == 200  # what is no stream goes on
+    assert server.hub.connections_of() == 1
+    await open_before.say("subscribe")
+    await open_before.until("subscribed")
+    server.ahead_s += 31
+    assert (await server.websocket(bearer(token))).reply.status == 101
+
+
+async def test_another_token_of_the_same_subject_pays_for_nobody(start):
+    """Who has stolen a token must not keep its owner out."""
+    server = await start("limits.misuses_burst=1")
+    await spoil(server, server.token())
+    assert (await server.websocket(bearer(server.token()))).reply.status == 101
+
+
+async def test_a_session_pays_for_the_token_it_was_signed_in_with(start):
+    server = await start("limits.misuses_burst=1")
+    token = server.token()
+    reply = await server.ask_as(token, "/api/session", method="POST")
+    cookie = {"Cookie": reply.header("Set-Cookie").partition(";")[0]}
+    await spoil(server, token)
+    refused = await server.websocket({**cookie, "Origin": server.url})
+    assert refused.reply.status == 429
+
+
+async def test_a_misused_token_is_not_taken_in_the_first_message_either(start):
+    server = await start("limits.misuses_burst=1")
+    token = server.token()
+    await spoil(server, token)
+    peer = await server.websocket({})
+    await peer.say("authenticate", {"token": token})
+    bye = (await peer.until("bye"))["data"]
+    assert (bye["code"], bye["reconnect"]) == (4005, True)
+    assert bye["retry_ms"] >= 1000
+
+
+@pytest.mark.parametrize("leaves", ["unsubscribe", "close"])
+async def test_who_behaves_may_come_as_often_as_the_other_limits_allow(start, leaves):
+    server = await start("limits.misuses_burst=1", "limits.new_connections_burst=100")
+    token = server.token()
+    for _ in range(5):
+        peer = await server.websocket(bearer(token))
+        assert peer.reply.status == 101
+        if leaves == "unsubscribe":
+            await peer.say("unsubscribe")
+            await peer.until("unsubscribed")
+        await peer.send(0x8, (1000).to_bytes(2, "big"))
+        await peer.closed()
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+def connected(server, count):
+    return [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
+
+
+def was_closed(peer):
+    peer.setblocking(False)
+    try:
+        return peer.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+async def test_connections_beyond_the_pace_of_an_address_wait_and_then_are_closed(server):
+    most = int(server.services.connects._burst)
+    peers = connected(server, most)
+    await eventually(lambda: len(server._http._connections) >= most - 20)
+    began = time.monotonic()
+    assert (await server.ask("/health")).status == 200
+    assert time.monotonic() - began > 0.01  # a thirtieth of a second, less what has passed
+    late = [peer for _ in range(4) for peer in connected(server, 50)]
+    await eventually(lambda: sum(was_closed(peer) for peer in late) > 100)
+    assert 0 < len(server._listener._waiting) < 100
+    for peer in (*peers, *late):
+        peer.close()
+    server.ahead_s += 10
+    assert (await server.ask("/health")).status == 200
+
+
+async def test_a_trusted_proxy_has_no_pace_of_its_own(start):
+    server = await start("server.trusted_proxies=127.0.0.1")
+    application = server._http.request_callback
+    assert {application.connection_wait_s("127.0.0.1") for _ in range(1000)} == {0.0}
+    assert application.connection_wait_s("::ffff:127.0.0.1") == 0.0
+    waits = [application.connection_wait_s("192.0.2.7") for _ in range(1000)]
+    assert waits[0] == 0.0
+    assert waits[-1] is None
+    assert max(wait for wait in waits if wait is not None) <= pacing.MAX_WAIT_S
+
+
+def test_connections_are_counted_as_requests_are():
+    assert key_of("192.0.2.7", ()) == "192.0.2.7"
+    assert key_of("2001:db8::1", ()) == key_of("2001:db8::2", ()) == "2001:db8::"
+    assert key_of("::ffff:192.0.2.7", ()) == "192.0.2.7"
+    assert key_of("192.0.2.7", networks(["192.0.2.0/24"])) is None
+
+
+async def test_what_waits_is_closed_when_the_server_stops(start):
+    server = await start()
+    peers = connected(server, int(server.services.connects._burst) + 20)
+    await eventually(lambda: server._listener._waiting)
+    waiting = list(server._listener._waiting)
+    server._listener.stop()
+    assert [one.fileno() for one in waiting] == [-1] * len(waiting)
+    for peer in peers:
+        peer.close()
+
+
+# -- connections without a request ---------------------------------------------------------------
+
+
+async def test_an_address_has_so_many_connections_without_a_request_and_the_oldest_gives_way(
+    start, monkeypatch
+):
+    monkeypatch.setattr(pacing, "SILENT", 3)
+    server = await start("limits.connections_per_address=2")
+    stream = await server.events()  # its request is whole: it does not count
+    peers, silent = [], server._http.request_callback._silent
+    for half in (b"", b"GET /health HTTP/1.1\r\nHo", b"", b""):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(half)
+        peers.append((reader, writer))
+        await eventually(lambda: len(silent) == len(peers))
+    assert (await server.ask("/health")).status == 200
+    assert await peers[0][0].read() == b""
+    body = await asyncio.open_connection("127.0.0.1", server.port)
+    body[1].write(b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+    for number in range(4):
+        await eventually(lambda: len(silent) == 4)
+        assert not body[0].at_eof()
+        peers.append(await asyncio.open_connection("127.0.0.1", server.port))
+        if number < 3:
+            assert await peers[number + 1][0].read() == b""  # nor is a head that has not ended a request
+    assert await body[0].read() == b""  # nor one whose body has not come
+    await stream.until("subscribed")
+    assert not stream.reader.at_eof()
+    for _, writer in (*peers, body):
+        writer.close()
+
+
+async def test_addresses_that_have_no_silent_connection_any_more_are_forgotten(server, monkeypatch):
+    monkeypatch.setattr(pacing, "MAX_ADDRESSES", 3)
+    application = server._http.request_callback
+    for number in range(20):
+        application._queue_of(f"192.0.2.{number}")
+    assert len(application._silent_of) <= 3
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+async def test_requests_that_no_limit_counts_are_begun_at_a_pace(server):
+    """Files of pages are refused to nobody, and yet nobody fills the loop with them."""
+    now = server.clock.monotonic()
+    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst)
+    began = time.monotonic()
+    replies = await asyncio.gather(*[server.ask("/health") for _ in range(20)])
+    assert {reply.status for reply in replies} == {200}
+    assert time.monotonic() - began > 0.2  # fifty a second
+
+
+async def test_a_head_of_many_lines_counts_as_many_requests(server):
+    before = server.services.begun._bucket("127.0.0.1", server.clock.monotonic())
+    before.wait_s(server.clock.monotonic())
+    left = before._tokens
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        request_bytes("GET", "/health", f"127.0.0.1:{server.port}", [("X", "y")] * 2000, close=False)
+    )
+    assert (await read_head(reader)).status == 200
+    assert before._tokens < left - 2000 / pacing.LINES + 10
+    writer.close()
+
+
+async def test_an_answer_that_is_late_is_whole(start):
+    server = await start("limits.requests_burst=1", "limits.requests_per_second=0.01")
+    await server.ask("/api/session")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request_bytes("GET", "/api/session", f"127.0.0.1:{server.port}", {"Accept": "text/html"}))
+    reply = parse_reply(await reader.read())
+    assert reply.status == 429
+    assert reply.body.strip().endswith(b"</html>")
+    writer.close()
