@@ -71,8 +71,8 @@ POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
-CONNECTS, CONNECTS_BURST = 30, 60  # at least, of TCP connections: a second and address, and at once
-BEGUN, BEGUN_BURST = 50, 200  # at least, of requests
+BEGUN = 30  # at least, of connections and of requests of any kind: a second and address
+CONNECTS_BURST, BEGUN_BURST = 120, 300  # at least, at once
 SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
@@ -352,9 +352,9 @@ def _rates(limits: Limits) -> dict[str, tuple[float, float]]:
         "requests": requests,
         "misuses": (limits.misuses_per_minute / 60, limits.misuses_burst),
         # As many as could be of use if each brought one request or one stream.
-        "connects": (max(CONNECTS, requests[0] + streams[0]), max(CONNECTS_BURST, requests[1] + streams[1])),
-        # The files of pages are no requests by the limit, but begun.
-        "begun": (max(BEGUN, 2 * requests[0] + streams[0]), max(BEGUN_BURST, 5 * requests[1] + streams[1])),
+        "connects": (max(BEGUN, requests[0] + streams[0]), max(CONNECTS_BURST, requests[1] + streams[1])),
+        # The files of pages, which are no requests by the limit, come many at once.
+        "begun": (max(BEGUN, requests[0] + streams[0]), max(BEGUN_BURST, 5 * requests[1] + streams[1])),
     }
 
 

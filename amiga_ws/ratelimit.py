@@ -36,6 +36,10 @@ class TokenBucket:
         self._tokens -= tokens
         return wait_s
 
+    def give_back(self, tokens: float) -> None:
+        """They were not needed."""
+        self._tokens = min(self._burst, self._tokens + tokens)
+
     def wait_s(self, now: float, tokens: float = 1.0) -> float:
         """Seconds until there are so many tokens; 0.0 when there are."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
@@ -76,6 +80,11 @@ class BucketTable:
     def reserve(self, key: Hashable, now: float, tokens: float = 1.0, within_s: float = inf) -> float | None:
         """As TokenBucket.reserve, for this key."""
         return self._bucket(key, now).reserve(now, tokens, within_s)
+
+    def give_back(self, key: Hashable, tokens: float) -> None:
+        """As TokenBucket.give_back, for this key, if it is known."""
+        if bucket := self._buckets.get(key):
+            bucket.give_back(tokens)
 
     def wait_s(self, key: Hashable, now: float) -> float:
         """Seconds until `take` would succeed, taking nothing; an unknown key need not wait."""

@@ -37,6 +37,7 @@ def scan(sslyze, report):
             f"amiga.root={folder / 'amiga'}",
             "server.port=0",
             "log.level=warning",
+            "limits.new_connections_burst=100000",
         ]
         given += [f"server.tls.cert={cert}", f"server.tls.key={key}"]
         options = [word for each in given for word in ("--set", each)]

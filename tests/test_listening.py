@@ -20,6 +20,8 @@ from amiga_ws import listening
 
 def serving(folder, *prefix):
     given = [f"state_dir={folder / 'state'}", f"amiga.root={folder / 'amiga'}", "server.port=0"]
+    # What an address may do alone comes before what all may do together.
+    given += ["limits.new_connections_burst=1000", "limits.connections_per_address=1000"]
     options = [word for each in given for word in ("--set", each)]
     return Running(
         [*prefix, sys.executable, "-m", "amiga_ws", "serve", *options], CHECKOUT, folder / "stderr"
@@ -40,8 +42,9 @@ def test_viewers_who_are_dropped_together_are_soon_back_and_the_loop_stays_free(
     assert result["drain_lag_ms"] is not None
 
 
-async def test_connections_are_accepted_a_few_at_a_time(server, monkeypatch):
+async def test_connections_are_accepted_a_few_at_a_time(start, monkeypatch):
     """A storm of them must not hold up what else the loop has to do."""
+    server = await start("limits.new_connections_burst=1000")
     passes = []
     accept = listening.Listener._accept
 

@@ -23,7 +23,8 @@ def secured(start, tmp_path):
 
     async def secured(*overrides):
         cert, key = make_certificate(tmp_path)
-        server = await start(f"server.tls.cert={cert}", f"server.tls.key={key}", *overrides)
+        given = [f"server.tls.cert={cert}", f"server.tls.key={key}", "limits.new_connections_burst=1000"]
+        server = await start(*given, *overrides)
         return server, ssl.create_default_context(cafile=str(cert))
 
     return secured

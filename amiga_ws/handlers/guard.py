@@ -61,8 +61,9 @@ logger = logging.getLogger(__name__)
 JSON_TYPE = "application/json; charset=UTF-8"
 HSTS = "max-age=31536000"
 TAKEN_S, TAKEN_BYTES_S = 10.0, 32 * 1024  # what an answer may take on its way: so long, and at least so fast
-HOLD_S = 1.0  # a 429 is told so late: who comes back at once comes once a second
+HOLD_S = 2.0  # a 429 is told so late: who asks again at once does so every two seconds
 MAX_HELD = 32  # of them at a time; they take from the descriptors that are reserved
+REFUSED = 4.0  # requests that one counts for which is refused
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
@@ -187,6 +188,7 @@ class Guarded(RequestHandler):
         try:
             self._admit()
         except RefusedError as refusal:
+            self._charge(refusal)
             if refusal.status == 429 and self.may_hold and self.services.held < MAX_HELD:  # noqa: PLR2004
                 return self._refuse_late(refusal)
             self._refuse(refusal)
@@ -249,6 +251,11 @@ class Guarded(RequestHandler):
             raise temporary(429, "limits.connections_per_address", "too many connections from your address")
         if hub.connections_of() + self.services.pending.total() >= self.services.max_connections:
             raise temporary(503, "limits.connections", "the server has all the connections it may have")
+
+    def _charge(self, refusal: RefusedError) -> None:
+        """What is refused counts as more than one request: who is mistaken asks once or twice."""
+        if refusal.retry_s is None and not self.stream and self.rate_limited:
+            self.services.requests.reserve(self.address, self.services.clock.monotonic(), REFUSED - 1)
 
     def _check_origin(self) -> tuple[str | None, bool]:
         """The Origin header and whether it is ours; refuses one that is neither ours nor allowed."""

@@ -1,7 +1,7 @@
 """When a connection and a request are begun, and which connections have brought no request.
 
 Who comes faster than the limits of an address allow waits, and the loop is free meanwhile. Requests that arrive
-together are begun a few in one pass of the loop, so that streams get their turn. Connections whose request is not whole
+together are begun one in each pass of the loop, so that streams get their turn. Connections whose request is not whole
 yet are known, in the order of their silence: where an address has too many of them, or descriptors run out, the first
 gives way to a newcomer, which may be an honest one.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from tornado.httputil import (
     HTTPConnection,
@@ -27,7 +27,8 @@ from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.peer import key_of
 from amiga_ws.turnstile import Turnstile
 
-BEGUN_AT_ONCE = 2  # a handshake with its token is 0.8 ms, and nobody else is served meanwhile
+BEGUN_AT_ONCE = 1  # a handshake with its token is 0.8 ms, and nobody else is served meanwhile
+UNPROVEN = 4.0  # what a connection costs until it has brought a whole request; then it is one
 LINES = 50  # of a head that cost as much as a request: two thousand take 5 ms
 SILENT = 40  # at least, of connections of an address without a whole request: a browser has six
 MAX_WAIT_S = 2.0  # of a connection of an address that opens too many; more are closed
@@ -44,6 +45,7 @@ class PacedApplication(Application):
         # Weak: nobody tells us of a connection that ends before its first request.
         self._silent: WeakKeyDictionary[IOStream, None] = WeakKeyDictionary()
         self._silent_of: dict[str, WeakKeyDictionary[IOStream, None]] = {}  # by address
+        self._proven: WeakSet[IOStream] = WeakSet()  # have brought a whole request
 
     def connection_wait_s(self, remote: str) -> float | None:
         """Seconds until a new connection is looked at, None if not at all; a trusted proxy's at once."""
@@ -52,7 +54,7 @@ class PacedApplication(Application):
         return (
             0.0
             if key is None
-            else services.connects.reserve(key, services.clock.monotonic(), within_s=MAX_WAIT_S)
+            else services.connects.reserve(key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S)
         )
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -72,6 +74,9 @@ class PacedApplication(Application):
         def begun() -> None:
             for queue in queues:
                 queue.pop(stream, None)
+            if stream not in self._proven:
+                self._proven.add(stream)
+                self._services.connects.give_back(key, UNPROVEN - 1)
 
         async def turn(lines: int) -> None:
             await self._turn(key, 1 + lines / LINES)

@@ -78,7 +78,7 @@ async def health(port):
 def test_who_is_here_keeps_every_update_while_strangers_take_all_descriptors(tmp_path, figure):
     given = [f"state_dir={tmp_path / 'state'}", f"amiga.root={tmp_path / 'amiga'}", "server.port=0"]
     given += ["limits.connections_per_address=1000", "limits.connections_per_subject=1000"]
-    given += ["limits.new_connections_burst=1000"]
+    given += ["limits.new_connections_burst=100000"]
     options = [word for each in given for word in ("--set", each)]
     command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "amiga_ws", "serve", *options]
     with Running(command, CHECKOUT, tmp_path / "stderr") as running:
