@@ -35,6 +35,7 @@ from amiga_ws.demo import Demo
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
 from amiga_ws.handlers.guard import Services
+from amiga_ws.handlers.pacing import UNPROVEN
 from amiga_ws.handlers.peer import networks
 from amiga_ws.handlers.refusals import RefusalBook
 from amiga_ws.handlers.routes import application, missing_files
@@ -71,8 +72,9 @@ POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
+ANSWERED_S = 0.1  # for those who waited for an answer when we stop
 BEGUN = 30  # at least, of connections and of requests of any kind: a second and address
-CONNECTS_BURST, BEGUN_BURST = 120, 300  # at least, at once
+CONNECTS_BURST, BEGUN_BURST = 60, 300  # at least, at once
 SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
@@ -291,6 +293,10 @@ class Server:
         self._ready = False
         await self._pause(self.settings.server.drain_s)
         self._listener.stop()
+        if self.services.turns or self.services.held:
+            self.services.turns.end()
+            self.services.held.end()
+            await asyncio.sleep(ANSWERED_S)
         self._lag_timer.cancel()
         for timer in self._timers:
             timer.stop()
@@ -352,7 +358,10 @@ def _rates(limits: Limits) -> dict[str, tuple[float, float]]:
         "requests": requests,
         "misuses": (limits.misuses_per_minute / 60, limits.misuses_burst),
         # As many as could be of use if each brought one request or one stream.
-        "connects": (max(BEGUN, requests[0] + streams[0]), max(CONNECTS_BURST, requests[1] + streams[1])),
+        "connects": (
+            max(BEGUN, requests[0] + streams[0]),
+            UNPROVEN * max(CONNECTS_BURST, requests[1] + streams[1]),
+        ),
         # The files of pages, which are no requests by the limit, come many at once.
         "begun": (max(BEGUN, requests[0] + streams[0]), max(BEGUN_BURST, 5 * requests[1] + streams[1])),
     }

@@ -118,9 +118,10 @@ class Listener:
                     return
                 continue  # it was gone before we came (accept(2))
             wait_s = self._wait_s(str(address[0]))
-            if wait_s is None or (wait_s and len(self._waiting) >= MAX_WAITING):
+            low = connection.fileno() <= self._highest
+            if wait_s is None or (wait_s and (not low or len(self._waiting) >= MAX_WAITING)):
                 connection.close()
-            elif connection.fileno() <= self._highest:
+            elif low:
                 if wait_s:
                     self._waiting.add(connection)
                     self._loop.call_later(wait_s, self._serve_later, connection, address)

@@ -1,4 +1,4 @@
-"""Turnstile: many who became ready together go on a few at a time. No Tornado, no clock."""
+"""Waiting: many who became ready together go on a few at a time; waits that a stop can end. No Tornado, no clock."""
 
 from __future__ import annotations
 
@@ -41,3 +41,35 @@ class Turnstile:
                 self._left -= 1
         if self._refilling:
             loop.call_soon(self._refill, loop)
+
+
+class Waits:
+    """Waits that can be counted, and ended all at once."""
+
+    def __init__(self) -> None:
+        self._pending: set[asyncio.Future[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    async def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or when all waits are ended."""
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_future()
+        self._pending.add(waiting)
+        timer = loop.call_later(seconds, _release, waiting)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+            self._pending.discard(waiting)
+
+    def end(self) -> None:
+        """Everybody goes on now."""
+        for waiting in self._pending:
+            _release(waiting)
+
+
+def _release(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

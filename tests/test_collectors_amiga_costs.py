@@ -316,6 +316,23 @@ def test_a_transcript_or_a_link_that_is_found_later_than_the_row_changes_what_wa
     assert (facts.windows[24].claude_api.total_requests, facts.tasks[0].cost) == (1, 3.0)
 
 
+def test_a_task_or_its_model_that_is_written_later_than_the_row_changes_what_was_booked(
+    amiga, collector, clock
+):
+    amiga.task("bbbbbb", at=NOW - 90, model="")
+    for owner in ("bbbbbb", "cccccc"):
+        task_row(amiga, owner, NOW - 60, (MILLION, 0))
+    assert read(collector).windows[24].costs.unpriced_calls == 2
+    amiga.update("bbbbbb", model="opus")
+    clock.now += 30
+    costs = read(collector).windows[24].costs
+    assert (costs.unpriced_calls, costs.total_cost) == (1, 5.0)
+    amiga.task("cccccc", at=NOW - 90, model="opus")
+    clock.now += 30
+    costs = read(collector).windows[24].costs
+    assert (costs.unpriced_calls, costs.total_cost) == (0, 10.0)
+
+
 def test_rows_wait_until_the_hook_logs_have_told_whose_they_are(
     amiga, with_transcripts, projects, monkeypatch
 ):

@@ -498,11 +498,9 @@ async def test_new_connections_come_at_their_rate_also_when_they_are_refused(sta
 
 
 async def test_requests_have_a_bucket_of_their_own_and_health_has_none(start):
-    server = await start("limits.requests_burst=3", "limits.requests_per_second=1")
+    server = await start("limits.requests_burst=2", "limits.requests_per_second=1")
     for _ in range(2):
-        assert (await server.ask_as(server.token(), "/api/metrics/overview")).status == 200
-    assert (await server.ask("/api/session")).status == 401  # counts for four
-    assert server.services.requests.wait_s("127.0.0.1", server.clock.monotonic()) > 3
+        assert (await server.ask("/api/session")).status == 401
     assert_temporary(await server.ask("/api/session"), 429, "limits.requests_per_second")
     assert (await server.ask("/health")).status == 200
     peer = await server.websocket()

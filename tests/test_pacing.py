@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from servers import eventually, pairs, parse_reply, read_head, request_bytes
+from servers import ServerInHand, eventually, pairs, parse_reply, read_head, request_bytes, settings_in
 
 from amiga_ws.handlers import guard, pacing
 from amiga_ws.handlers.peer import key_of, networks
@@ -28,7 +28,7 @@ def bearer(token):
 # -- refusals that are told late -----------------------------------------------------------------
 
 
-async def test_a_refusal_for_coming_too_fast_is_told_a_second_late_and_others_at_once(start):
+async def test_a_refusal_for_coming_too_fast_is_told_two_seconds_late_and_others_at_once(start):
     server = await start("limits.requests_burst=1", "limits.requests_per_second=0.01")
     assert (await server.ask("/api/session")).status == 401
     began = time.monotonic()
@@ -46,7 +46,7 @@ async def test_only_so_many_refusals_are_held_and_the_others_told_at_once(start,
     server = await start("limits.requests_burst=1", "limits.requests_per_second=0.01")
     await server.ask("/api/session")
     held = [asyncio.ensure_future(server.ask("/api/session")) for _ in range(2)]
-    await eventually(lambda: server.services.held == 2)
+    await eventually(lambda: len(server.services.held) == 2)
     assert (await server.ask("/api/session")).status == 429
     assert not any(one.done() for one in held)
     for one in held:
@@ -155,7 +155,8 @@ def was_closed(peer):
         return True
 
 
-async def test_connections_beyond_the_pace_of_an_address_wait_and_then_are_closed(server):
+async def test_connections_beyond_the_pace_of_an_address_wait_and_then_are_closed(start):
+    server = await start("limits.connections_per_address=100")
     most = int(server.services.connects._burst / pacing.UNPROVEN)
     peers = connected(server, most)
     await eventually(lambda: len(server._http._connections) == most)
@@ -266,7 +267,38 @@ async def test_requests_that_no_limit_counts_are_begun_at_a_pace(server):
     began = time.monotonic()
     replies = await asyncio.gather(*[server.ask("/health") for _ in range(20)])
     assert {reply.status for reply in replies} == {200}
-    assert time.monotonic() - began > 0.2  # fifty a second
+    assert time.monotonic() - began > 0.2  # thirty a second
+
+
+async def test_a_request_whose_turn_would_come_too_late_is_not_kept(server):
+    """What waits is in memory, and its peer may have gone."""
+    now = server.clock.monotonic()
+    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 50)
+    answers = await asyncio.gather(*[server.ask("/health") for _ in range(20)], return_exceptions=True)
+    served = [one for one in answers if not isinstance(one, Exception)]
+    assert {one.status for one in served} == {200}
+    assert 0 < len(served) < 20
+    assert not server.services.turns
+    await eventually(lambda: not server._http._connections)
+
+
+async def test_a_stop_waits_neither_for_turns_nor_for_late_refusals(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "HOLD_S", 60.0)
+    monkeypatch.setattr(pacing, "MAX_WAIT_S", 60.0)
+    server = ServerInHand(settings_in(tmp_path, "limits.requests_burst=1", "limits.requests_per_second=0.01"))
+    await server.start()
+    await server.ask("/api/session")
+    late = asyncio.ensure_future(server.ask("/api/session"))
+    await eventually(lambda: len(server.services.held) == 1)
+    now = server.clock.monotonic()
+    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 900)
+    slow = asyncio.ensure_future(server.ask("/health"))
+    await eventually(lambda: len(server.services.turns) == 1)
+    began = time.monotonic()
+    await server.leave()
+    assert time.monotonic() - began < 5
+    assert (await late).status == 429
+    assert (await slow).status == 200
 
 
 async def test_a_head_of_many_lines_counts_as_many_requests(server):

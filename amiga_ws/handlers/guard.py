@@ -14,7 +14,7 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import responses
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -54,6 +54,7 @@ from amiga_ws.hub import Hub
 from amiga_ws.measures import Measures
 from amiga_ws.ratelimit import BucketTable
 from amiga_ws.state import NotKeptError
+from amiga_ws.turnstile import Waits
 from amiga_ws.wire import ErrorCode, encode
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,6 @@ HSTS = "max-age=31536000"
 TAKEN_S, TAKEN_BYTES_S = 10.0, 32 * 1024  # what an answer may take on its way: so long, and at least so fast
 HOLD_S = 2.0  # a 429 is told so late: who asks again at once does so every two seconds
 MAX_HELD = 32  # of them at a time; they take from the descriptors that are reserved
-REFUSED = 4.0  # requests that one counts for which is refused
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
@@ -116,7 +116,8 @@ class Services:
     max_connections: int  # limits.connections as the descriptor limit carries it
     demo: bool = False
     deflating: int = 0  # WebSockets with compression
-    held: int = 0  # refusals that are held back
+    held: Waits = field(default_factory=Waits)  # refusals that are told late
+    turns: Waits = field(default_factory=Waits)  # requests that came too fast
 
 
 class Guarded(RequestHandler):
@@ -188,8 +189,7 @@ class Guarded(RequestHandler):
         try:
             self._admit()
         except RefusedError as refusal:
-            self._charge(refusal)
-            if refusal.status == 429 and self.may_hold and self.services.held < MAX_HELD:  # noqa: PLR2004
+            if refusal.status == 429 and self.may_hold and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
                 return self._refuse_late(refusal)
             self._refuse(refusal)
         return None
@@ -251,11 +251,6 @@ class Guarded(RequestHandler):
             raise temporary(429, "limits.connections_per_address", "too many connections from your address")
         if hub.connections_of() + self.services.pending.total() >= self.services.max_connections:
             raise temporary(503, "limits.connections", "the server has all the connections it may have")
-
-    def _charge(self, refusal: RefusedError) -> None:
-        """What is refused counts as more than one request: who is mistaken asks once or twice."""
-        if refusal.retry_s is None and not self.stream and self.rate_limited:
-            self.services.requests.reserve(self.address, self.services.clock.monotonic(), REFUSED - 1)
 
     def _check_origin(self) -> tuple[str | None, bool]:
         """The Origin header and whether it is ours; refuses one that is neither ours nor allowed."""
@@ -382,15 +377,14 @@ class Guarded(RequestHandler):
         return ref
 
     async def _refuse_late(self, refusal: RefusedError) -> None:
-        self.services.held += 1
-        try:
-            await asyncio.sleep(HOLD_S)
-        finally:
-            self.services.held -= 1
-        self._refuse(refusal)
+        ref = self.note_refusal(refusal)
+        await self.services.held.wait(HOLD_S)
+        self._tell(refusal, ref)
 
     def _refuse(self, refusal: RefusedError) -> None:
-        ref = self.note_refusal(refusal)
+        self._tell(refusal, self.note_refusal(refusal))
+
+    def _tell(self, refusal: RefusedError, ref: str) -> None:
         if refusal.status == 401 and self.page:  # noqa: PLR2004 - a person: to the sign-in page
             # With its query: a view is a link. A token in it has been refused before.
             self.redirect("/login?next=" + quote(self.request.uri or "/", safe="/"), status=303)

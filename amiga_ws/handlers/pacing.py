@@ -1,14 +1,13 @@
 """When a connection and a request are begun, and which connections have brought no request.
 
 Who comes faster than the limits of an address allow waits, and the loop is free meanwhile. Requests that arrive
-together are begun one in each pass of the loop, so that streams get their turn. Connections whose request is not whole
-yet are known, in the order of their silence: where an address has too many of them, or descriptors run out, the first
-gives way to a newcomer, which may be an honest one.
+together are begun one in each pass of the loop, so that streams get their turn. Connections whose next request is not
+whole yet are known, in the order of their silence: where an address has too many of them, or descriptors run out, the
+first gives way to a newcomer, which may be an honest one.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -30,8 +29,10 @@ from amiga_ws.turnstile import Turnstile
 BEGUN_AT_ONCE = 1  # a handshake with its token is 0.8 ms, and nobody else is served meanwhile
 UNPROVEN = 4.0  # what a connection costs until it has brought a whole request; then it is one
 LINES = 50  # of a head that cost as much as a request: two thousand take 5 ms
-SILENT = 40  # at least, of connections of an address without a whole request: a browser has six
-MAX_WAIT_S = 2.0  # of a connection of an address that opens too many; more are closed
+SILENT = 40  # at least, of connections of an address that wait for their (next) request: a browser has six
+MAX_WAIT_S = (
+    2.0  # of a connection or request of an address that is too fast; whose turn comes later is closed
+)
 MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 
@@ -51,11 +52,9 @@ class PacedApplication(Application):
         """Seconds until a new connection is looked at, None if not at all; a trusted proxy's at once."""
         services = self._services
         key = key_of(remote, services.trusted_proxies)
-        return (
-            0.0
-            if key is None
-            else services.connects.reserve(key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S)
-        )
+        if key is None:
+            return 0.0
+        return services.connects.reserve(key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Called by the HTTPServer when it begins to wait for a request."""
@@ -71,17 +70,20 @@ class PacedApplication(Application):
             while len(queues[-1]) > most:
                 _take_first(queues[-1]).close()
 
-        def begun() -> None:
+        def whole() -> None:
             for queue in queues:
                 queue.pop(stream, None)
+
+        async def turn(lines: int) -> bool:
+            if not await self._turn(key, 1 + lines / LINES):
+                stream.close()
+                return False
             if stream not in self._proven:
                 self._proven.add(stream)
                 self._services.connects.give_back(key, UNPROVEN - 1)
+            return True
 
-        async def turn(lines: int) -> None:
-            await self._turn(key, 1 + lines / LINES)
-
-        return _InTurn(super().start_request(server_conn, request_conn), begun, turn)
+        return _InTurn(super().start_request(server_conn, request_conn), whole, turn)
 
     def _queue_of(self, key: str) -> WeakKeyDictionary[IOStream, None]:
         queue = self._silent_of.get(key)
@@ -91,14 +93,20 @@ class PacedApplication(Application):
             queue = self._silent_of[key] = WeakKeyDictionary()
         return queue
 
-    async def _turn(self, key: str | None, weight: float) -> None:
-        now = self._services.clock.monotonic()
-        if key is not None and (wait_s := self._services.begun.reserve(key, now, weight)):
-            await asyncio.sleep(wait_s)
+    async def _turn(self, key: str | None, weight: float) -> bool:
+        """Wait for one's turn; False where that would take too long, or else waiting requests would fill memory."""
+        services = self._services
+        if key is not None:
+            wait_s = services.begun.reserve(key, services.clock.monotonic(), weight, MAX_WAIT_S)
+            if wait_s is None:
+                return False
+            if wait_s:
+                await services.turns.wait(wait_s)
         await self._turnstile.turn()
+        return True
 
     def drop_silent(self) -> bool:
-        """Close the connection that has waited longest without a whole request; False when there is none."""
+        """Close the connection whose next request has been waited for longest; False when there is none."""
         while self._silent:
             stream = _take_first(self._silent)
             if not stream.closed():
@@ -117,28 +125,33 @@ class _InTurn(HTTPMessageDelegate):
     """Hands a request on when its turn has come; Tornado waits for `headers_received`."""
 
     def __init__(
-        self, inner: HTTPMessageDelegate, begun: Callable[[], object], turn: Callable[[int], Awaitable[None]]
+        self, inner: HTTPMessageDelegate, whole: Callable[[], object], turn: Callable[[int], Awaitable[bool]]
     ) -> None:
         self._inner = inner
-        self._begun = begun  # to be told when the whole request is here
-        self._turn = turn
+        self._whole = whole  # to be told when the whole request is here
+        self._turn = turn  # given the lines of its head; False where it is not to be looked at
+        self._begun = False
 
     async def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> None:
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
-            self._begun()
-        await self._turn(sum(1 for _ in headers.get_all()))
+            self._whole()
+        self._begun = await self._turn(sum(1 for _ in headers.get_all()))
+        if not self._begun:
+            return
         answer = self._inner.headers_received(start_line, headers)
         if answer is not None:
             await answer
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._inner.data_received(chunk)
+        return self._inner.data_received(chunk) if self._begun else None
 
     def finish(self) -> None:
-        self._begun()
-        self._inner.finish()
+        self._whole()
+        if self._begun:
+            self._inner.finish()
 
     def on_connection_close(self) -> None:
-        self._inner.on_connection_close()
+        if self._begun:
+            self._inner.on_connection_close()

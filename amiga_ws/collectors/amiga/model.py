@@ -90,9 +90,14 @@ class Model:
             self._resolved_with = None
         else:
             sessions = 0 if self.transcripts is None else len(self.transcripts.sessions)
-            linked = {owner for task_id in self.hooks.moved for owner in self.owners_of(task_id)}
-            moved = linked if sessions == self._resolved_with else None
+            learnt = {
+                owner
+                for task_id in self.hooks.moved | self.tasks.models_moved
+                for owner in self.owners_of(task_id)
+            }
+            moved = learnt if sessions == self._resolved_with else None
             self._resolved_with = sessions
+            self.tasks.models_moved.clear()
             changed = self.costs.resolve(self.model_of, self._has_transcript, moved) or changed
         self.revision += changed
 
@@ -105,9 +110,7 @@ class Model:
             self.calls.window(window_start(now, 168))
             self.tasks.window(window_start(now, 168))
             self.ledger.window(window_start(now, 168), now)
-            # What was loaded stays: the garbage collector need not look at it at each full round, which would stop
-            # the whole server for a tenth of a second.
-            gc.freeze()
+            gc.freeze()  # as after loading: what has been booked since stays too
         if now - self._pruned > PRUNE_EVERY_S or now < self._pruned:
             self._pruned = now
             self.calls.prune(now, HORIZON_S)

@@ -83,6 +83,7 @@ class Tasks:
         self.by_id: dict[str, TaskRecord] = {}
         self.counts: Counter[str] = Counter()
         self.at_work: dict[str, TaskRecord] = {}
+        self.models_moved: set[str] = set()  # tasks whose model has become known, for who asks to take out
         self._times = times
         self._rows: dict[int, TaskRecord] = {}
         self._newest: list[tuple[float, str]] = []  # (created, id), ascending
@@ -127,6 +128,8 @@ class Tasks:
         )
         if record == known:
             return None
+        if known is None or known.model != record.model:
+            self.models_moved.add(key)
         if known is not None:
             self._remove(known)
         self._add(record)
