@@ -379,12 +379,12 @@ class Guarded(RequestHandler):
     async def _refuse_late(self, refusal: RefusedError) -> None:
         ref = self.note_refusal(refusal)
         await self.services.held.wait(HOLD_S)
-        self._tell(refusal, ref)
+        self._say_refused(refusal, ref)
 
     def _refuse(self, refusal: RefusedError) -> None:
-        self._tell(refusal, self.note_refusal(refusal))
+        self._say_refused(refusal, self.note_refusal(refusal))
 
-    def _tell(self, refusal: RefusedError, ref: str) -> None:
+    def _say_refused(self, refusal: RefusedError, ref: str) -> None:
         if refusal.status == 401 and self.page:  # noqa: PLR2004 - a person: to the sign-in page
             # With its query: a view is a link. A token in it has been refused before.
             self.redirect("/login?next=" + quote(self.request.uri or "/", safe="/"), status=303)
