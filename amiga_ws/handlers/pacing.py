@@ -30,9 +30,7 @@ BEGUN_AT_ONCE = 1  # a handshake with its token is 0.8 ms, and nobody else is se
 UNPROVEN = 4.0  # what a connection costs until it has brought a whole request; then it is one
 LINES = 50  # of a head that cost as much as a request: two thousand take 5 ms
 SILENT = 40  # at least, of connections of an address that wait for their (next) request: a browser has six
-MAX_WAIT_S = (
-    2.0  # of a connection or request of an address that is too fast; whose turn comes later is closed
-)
+MAX_WAIT_S = 2.0  # of a connection or request that comes too fast; one whose turn comes later is closed
 MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 
