@@ -72,10 +72,10 @@ POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
 SIGN_IN_FAILURES = 5  # a minute and address
+SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 ANSWERED_S = 0.1  # for those who waited for an answer when we stop
 BEGUN = 30  # at least, of connections and of requests of any kind: a second and address
 CONNECTS_BURST, BEGUN_BURST = 60, 300  # at least, at once
-SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
     "idle_connection_timeout": 15.0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from math import inf
 
 
 class TokenBucket:
@@ -25,10 +24,10 @@ class TokenBucket:
         self._tokens -= tokens
         return 0.0
 
-    def reserve(self, now: float, tokens: float = 1.0, within_s: float = inf) -> float | None:
+    def reserve(self, now: float, tokens: float, within_s: float) -> float | None:
         """Take tokens, also such as are still to come; the seconds until they do.
 
-        None, and nothing is taken, where that would be longer than `within_s`.
+        None, and nothing is taken, where that would be longer than `within_s`: a debt must have a bound.
         """
         wait_s = self.wait_s(now, tokens)
         if wait_s > within_s:
@@ -77,7 +76,7 @@ class BucketTable:
         """As TokenBucket.take, for this key."""
         return self._bucket(key, now).take(now)
 
-    def reserve(self, key: Hashable, now: float, tokens: float = 1.0, within_s: float = inf) -> float | None:
+    def reserve(self, key: Hashable, now: float, tokens: float, within_s: float) -> float | None:
         """As TokenBucket.reserve, for this key."""
         return self._bucket(key, now).reserve(now, tokens, within_s)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from math import inf
 
 import pytest
 from servers import ServerInHand, eventually, pairs, parse_reply, read_head, request_bytes, settings_in
@@ -263,7 +264,7 @@ async def test_addresses_that_have_no_silent_connection_any_more_are_forgotten(s
 async def test_requests_that_no_limit_counts_are_begun_at_a_pace(server):
     """Files of pages are refused to nobody, and yet nobody fills the loop with them."""
     now = server.clock.monotonic()
-    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst)
+    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst, inf)
     began = time.monotonic()
     replies = await asyncio.gather(*[server.ask("/health") for _ in range(20)])
     assert {reply.status for reply in replies} == {200}
@@ -273,7 +274,7 @@ async def test_requests_that_no_limit_counts_are_begun_at_a_pace(server):
 async def test_a_request_whose_turn_would_come_too_late_is_not_kept(server):
     """What waits is in memory, and its peer may have gone."""
     now = server.clock.monotonic()
-    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 50)
+    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 50, inf)
     answers = await asyncio.gather(*[server.ask("/health") for _ in range(20)], return_exceptions=True)
     served = [one for one in answers if not isinstance(one, Exception)]
     assert {one.status for one in served} == {200}
@@ -291,7 +292,7 @@ async def test_a_stop_waits_neither_for_turns_nor_for_late_refusals(tmp_path, mo
     late = asyncio.ensure_future(server.ask("/api/session"))
     await eventually(lambda: len(server.services.held) == 1)
     now = server.clock.monotonic()
-    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 900)
+    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 900, inf)
     slow = asyncio.ensure_future(server.ask("/health"))
     await eventually(lambda: len(server.services.turns) == 1)
     began = time.monotonic()

@@ -114,14 +114,14 @@ def test_changed_limit_counts_at_once_and_for_all():
 
 def test_tokens_can_be_taken_before_they_are_there():
     bucket = TokenBucket(2, 2, 0.0)
-    assert [bucket.reserve(0.0) for _ in range(5)] == [0.0, 0.0, 0.5, 1.0, 1.5]
-    assert bucket.reserve(0.0, within_s=1.9) is None  # it would be 2 s, and nothing is taken
-    assert bucket.reserve(0.0, within_s=2.0) == 2.0
-    assert bucket.reserve(2.0, tokens=3.0) == 1.5  # two seconds have paid the debt and no more
+    assert [bucket.reserve(0.0, 1, 9.0) for _ in range(5)] == [0.0, 0.0, 0.5, 1.0, 1.5]
+    assert bucket.reserve(0.0, 1, 1.9) is None  # it would be 2 s, and nothing is taken
+    assert bucket.reserve(0.0, 1, 2.0) == 2.0
+    assert bucket.reserve(2.0, 3, 9.0) == 1.5  # two seconds have paid the debt and no more
 
 
 def test_a_table_reserves_for_each_key_alone():
     table = BucketTable(rate=1, burst=1)
-    assert table.reserve("a", 0.0) == 0.0
-    assert table.reserve("a", 0.0) == 1.0
-    assert table.reserve("b", 0.0) == 0.0
+    assert table.reserve("a", 0.0, 1, 9.0) == 0.0
+    assert table.reserve("a", 0.0, 1, 9.0) == 1.0
+    assert table.reserve("b", 0.0, 1, 9.0) == 0.0
