@@ -30,13 +30,13 @@ from amiga_ws.client import Clock, Transport
 from amiga_ws.collectors import Collector, TaskCollector
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.collectors.host import HostCollector
-from amiga_ws.config import ROWS, ConfigError, Limits, Settings
+from amiga_ws.config import ROWS, ConfigError, Settings
 from amiga_ws.demo import Demo
 from amiga_ws.dialogue import Dialogue
 from amiga_ws.facts import Facts
 from amiga_ws.handlers.guard import Services
-from amiga_ws.handlers.pacing import UNPROVEN
 from amiga_ws.handlers.peer import networks
+from amiga_ws.handlers.rates import Rates
 from amiga_ws.handlers.refusals import RefusalBook
 from amiga_ws.handlers.routes import application, missing_files
 from amiga_ws.history import History
@@ -53,7 +53,6 @@ from amiga_ws.listening import (
     url_of,
 )
 from amiga_ws.measures import Measures
-from amiga_ws.ratelimit import BucketTable
 from amiga_ws.recorder import Recorder
 from amiga_ws.snapshot import HostFacts
 from amiga_ws.wire import Close
@@ -71,11 +70,7 @@ HISTORY_FILE = "history.db"
 POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
-SIGN_IN_FAILURES = 5  # a minute and address
-SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
 ANSWERED_S = 0.1  # for those who waited for an answer when we stop
-BEGUN = 30  # at least, of connections and of requests of any kind: a second and address
-CONNECTS_BURST, BEGUN_BURST = 60, 300  # at least, at once
 # Tornado's defaults are an hour, none, 100 MiB and 100 MiB.
 HTTP_LIMITS = {
     "idle_connection_timeout": 15.0,
@@ -186,8 +181,8 @@ class Server:
         settings, clock = self.settings, self.clock
         host, amiga = self.collectors()
         self.facts = Facts(settings.amiga.name, host, amiga)
-        tables = {name: BucketTable(*rate) for name, rate in _rates(settings.limits).items()}
-        self.hub = Hub(self.facts, clock, tables["misuses"])
+        rates = Rates(settings.limits)
+        self.hub = Hub(self.facts, clock, rates.misuses)
         kept = settings.state_dir / HISTORY_FILE if settings.history.enabled else None
         self.history = History(kept, settings.history.max_mb, clock.wall)
         self.facts.history_source = lambda: self.history.source
@@ -204,13 +199,7 @@ class Server:
             facts=self.facts,
             history=self.history,
             clock=clock,
-            connects=tables["connects"],
-            begun=tables["begun"],
-            new_connections=tables["new_connections"],
-            misuses=tables["misuses"],
-            requests=tables["requests"],
-            sign_in_failures=BucketTable(SIGN_IN_FAILURES / 60, SIGN_IN_FAILURES),
-            sign_ins=BucketTable(SIGN_INS / 60, SIGN_INS),
+            rates=rates,
             refusals=RefusalBook(),
             measures=self.measures,
             pending=Counter(),
@@ -276,8 +265,7 @@ class Server:
         self.settings = self.services.settings = settings
         self.services.policy = _policy(settings)
         self.services.trusted_proxies = networks(settings.server.trusted_proxies)
-        for name, rate in _rates(settings.limits).items():
-            getattr(self.services, name).set_limit(*rate)
+        self.services.rates.follow(settings.limits)
         self.hub.judge_again(self.gate.change_keys(authority, settings.auth))
         log.configure(settings.log.level)
         logger.info("configuration, keys and certificate reloaded")
@@ -347,24 +335,6 @@ def _look_around(now: float) -> None:
         raise StartError(f"the clock of this machine says {says}: set it, or no token can be judged")
     if lost := missing_files():
         raise StartError(f"this installation is not complete: there is no {lost[0]}; install amiga_ws anew")
-
-
-def _rates(limits: Limits) -> dict[str, tuple[float, float]]:
-    """Of the tables that follow the settings: how much a second, and how much at once."""
-    streams = limits.new_connections_per_second, limits.new_connections_burst
-    requests = limits.requests_per_second, limits.requests_burst
-    return {
-        "new_connections": streams,
-        "requests": requests,
-        "misuses": (limits.misuses_per_minute / 60, limits.misuses_burst),
-        # As many as could be of use if each brought one request or one stream.
-        "connects": (
-            max(BEGUN, requests[0] + streams[0]),
-            UNPROVEN * max(CONNECTS_BURST, requests[1] + streams[1]),
-        ),
-        # The files of pages, which are no requests by the limit, come many at once.
-        "begun": (max(BEGUN, requests[0] + streams[0]), max(BEGUN_BURST, 5 * requests[1] + streams[1])),
-    }
 
 
 def _authority(settings: Settings) -> Authority:

@@ -65,10 +65,10 @@ class BucketTable:
     """One bucket a key, for at most `capacity` keys: the key longest unseen is forgotten first.
 
     Forgetting is safe towards the peer (a new bucket is full) and bounds what a scan of addresses can
-    make grow: 10,000 keys are about 3 MB.
+    make grow: 10,000 keys are about 3 MB. Without a rate and a burst nothing may pass until `set_limit`.
     """
 
-    def __init__(self, rate: float, burst: float, capacity: int = 10_000) -> None:
+    def __init__(self, rate: float = 0.0, burst: float = 0.0, capacity: int = 10_000) -> None:
         self._rate, self._burst, self._capacity = rate, burst, capacity
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
@@ -108,3 +108,35 @@ class BucketTable:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+
+class Pace:
+    """When something may begin, by key: so much on the whole, and what has been saved up not all in one moment.
+
+    Begun at once, an allowed burst would hold everybody else up while it lasts: it is spread over some seconds, but for
+    the first few.
+    """
+
+    def __init__(self) -> None:
+        self._whole, self._peak = BucketTable(), BucketTable()
+
+    def set_limit(self, rate: float, burst: float, spread_s: float, together: float) -> None:
+        """As BucketTable.set_limit; `together` may begin in one moment, and all of the burst in `spread_s`."""
+        self._whole.set_limit(rate, burst)
+        self._peak.set_limit(max(rate, burst / spread_s), together)
+
+    def reserve(self, key: Hashable, now: float, tokens: float, within_s: float) -> float | None:
+        """As BucketTable.reserve."""
+        wait_s = self._whole.reserve(key, now, tokens, within_s)
+        if wait_s is None:
+            return None
+        peak_s = self._peak.reserve(key, now, tokens, within_s)
+        if peak_s is None:
+            self._whole.give_back(key, tokens)
+            return None
+        return max(wait_s, peak_s)
+
+    def give_back(self, key: Hashable, tokens: float) -> None:
+        """As BucketTable.give_back."""
+        self._whole.give_back(key, tokens)
+        self._peak.give_back(key, tokens)

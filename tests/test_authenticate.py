@@ -101,7 +101,7 @@ async def test_a_first_message_over_eight_kib_is_not_even_read(server):
     peer = await knocking(server)
     await peer.say("authenticate", {"token": "x" * 8192})
     await dismissed(peer, 4501)
-    assert server.services.sign_in_failures.wait_s("127.0.0.1", server.clock.monotonic()) == 0
+    assert server.services.rates.sign_in_failures.wait_s("127.0.0.1", server.clock.monotonic()) == 0
 
 
 async def test_what_follows_the_dismissal_changes_nothing(server):

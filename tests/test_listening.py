@@ -21,7 +21,7 @@ from amiga_ws import listening
 def serving(folder, *prefix):
     given = [f"state_dir={folder / 'state'}", f"amiga.root={folder / 'amiga'}", "server.port=0"]
     # What an address may do alone comes before what all may do together.
-    given += ["limits.new_connections_burst=1000", "limits.connections_per_address=1000"]
+    given += ["limits.new_connections_burst=100000", "limits.connections_per_address=1000"]
     options = [word for each in given for word in ("--set", each)]
     return Running(
         [*prefix, sys.executable, "-m", "amiga_ws", "serve", *options], CHECKOUT, folder / "stderr"

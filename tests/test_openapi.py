@@ -70,7 +70,7 @@ def test_schemathesis_finds_nothing(threaded, tmp_path):
     """Each operation with data that fits its description and data that does not, from a fixed seed."""
     generous = ("limits.requests_per_second=100000", "limits.requests_burst=100000")
     with threaded(*generous) as server:
-        server.services.sign_in_failures.set_limit(100000, 100000)
+        server.services.rates.sign_in_failures.set_limit(100000, 100000)
         done = completed(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"),

@@ -10,7 +10,7 @@ from math import inf
 import pytest
 from servers import ServerInHand, eventually, pairs, parse_reply, read_head, request_bytes, settings_in
 
-from amiga_ws.handlers import guard, pacing
+from amiga_ws.handlers import guard, pacing, rates
 from amiga_ws.handlers.peer import key_of, networks
 
 
@@ -69,7 +69,7 @@ async def test_who_leaves_before_a_late_refusal_leaves_nothing_behind(start, mon
         writer.transport.abort()
         del reader
     await eventually(lambda: not server.services.held)
-    await eventually(lambda: len(server._http._connections) == 1)
+    await eventually(lambda: not server._http._connections)
     assert server.hub.connections_of() == 1
     peer.close()
 
@@ -139,6 +139,12 @@ async def test_who_behaves_may_come_as_often_as_the_other_limits_allow(start, le
         await peer.closed()
 
 
+def use_up(pace, server, debt):
+    """What the address has saved, and so much more."""
+    bucket = pace._whole._bucket("127.0.0.1", server.clock.monotonic())
+    bucket.reserve(server.clock.monotonic(), bucket._tokens + debt, inf)
+
+
 # -- connections ---------------------------------------------------------------------------------
 
 
@@ -158,17 +164,18 @@ def was_closed(peer):
 
 async def test_connections_beyond_the_pace_of_an_address_wait_and_then_are_closed(start):
     server = await start("limits.connections_per_address=100")
-    most = int(server.services.connects._burst / pacing.UNPROVEN)
-    peers = connected(server, most)
-    await eventually(lambda: len(server._http._connections) == most)
+    peers = connected(server, rates.TOGETHER)
+    await eventually(lambda: len(server._http._connections) == rates.TOGETHER)
+    use_up(server.services.rates.connects, server, 12)
     began = time.monotonic()
     assert (await server.ask("/health")).status == 200
-    assert time.monotonic() - began > 0.05  # four thirtieths of a second, less what has passed
+    assert time.monotonic() - began > 0.4  # sixteen thirtieths of a second
     late = [peer for _ in range(4) for peer in connected(server, 50)]
     await eventually(lambda: sum(was_closed(peer) for peer in late) > 100)
     assert 0 < len(server._listener._waiting) < 100
     for peer in (*peers, *late):
         peer.close()
+    await eventually(lambda: not server._listener._waiting)
     server.ahead_s += 10
     assert (await server.ask("/health")).status == 200
 
@@ -193,7 +200,8 @@ def test_connections_are_counted_as_requests_are():
 
 async def test_what_waits_is_closed_when_the_server_stops(start):
     server = await start()
-    peers = connected(server, int(server.services.connects._burst / pacing.UNPROVEN) + 9)
+    use_up(server.services.rates.connects, server, 9)
+    peers = connected(server, 9)
     await eventually(lambda: server._listener._waiting)
     waiting = list(server._listener._waiting)
     server._listener.stop()
@@ -204,7 +212,7 @@ async def test_what_waits_is_closed_when_the_server_stops(start):
 
 async def test_a_connection_costs_less_when_it_has_brought_a_whole_request(server):
     def left():
-        bucket = server.services.connects._bucket("127.0.0.1", server.clock.monotonic())
+        bucket = server.services.rates.connects._whole._bucket("127.0.0.1", server.clock.monotonic())
         bucket.wait_s(server.clock.monotonic())
         return bucket._tokens
 
@@ -263,8 +271,7 @@ async def test_addresses_that_have_no_silent_connection_any_more_are_forgotten(s
 
 async def test_requests_that_no_limit_counts_are_begun_at_a_pace(server):
     """Files of pages are refused to nobody, and yet nobody fills the loop with them."""
-    now = server.clock.monotonic()
-    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst, inf)
+    use_up(server.services.rates.begun, server, 0)
     began = time.monotonic()
     replies = await asyncio.gather(*[server.ask("/health") for _ in range(20)])
     assert {reply.status for reply in replies} == {200}
@@ -273,8 +280,7 @@ async def test_requests_that_no_limit_counts_are_begun_at_a_pace(server):
 
 async def test_a_request_whose_turn_would_come_too_late_is_not_kept(server):
     """What waits is in memory, and its peer may have gone."""
-    now = server.clock.monotonic()
-    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 50, inf)
+    use_up(server.services.rates.begun, server, 50)
     answers = await asyncio.gather(*[server.ask("/health") for _ in range(20)], return_exceptions=True)
     served = [one for one in answers if not isinstance(one, Exception)]
     assert {one.status for one in served} == {200}
@@ -291,8 +297,7 @@ async def test_a_stop_waits_neither_for_turns_nor_for_late_refusals(tmp_path, mo
     await server.ask("/api/session")
     late = asyncio.ensure_future(server.ask("/api/session"))
     await eventually(lambda: len(server.services.held) == 1)
-    now = server.clock.monotonic()
-    server.services.begun.reserve("127.0.0.1", now, server.services.begun._burst + 900, inf)
+    use_up(server.services.rates.begun, server, 900)
     slow = asyncio.ensure_future(server.ask("/health"))
     await eventually(lambda: len(server.services.turns) == 1)
     began = time.monotonic()
@@ -302,16 +307,15 @@ async def test_a_stop_waits_neither_for_turns_nor_for_late_refusals(tmp_path, mo
     assert (await slow).status == 200
 
 
-async def test_a_head_of_many_lines_counts_as_many_requests(server):
-    before = server.services.begun._bucket("127.0.0.1", server.clock.monotonic())
-    before.wait_s(server.clock.monotonic())
-    left = before._tokens
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_head_has_at_most_a_hundred_lines(server, more):
+    """Two thousand, each its own header, took 5 ms to parse."""
+    head = ["GET /health HTTP/1.1", f"Host: 127.0.0.1:{server.port}"]
+    head += [f"X-{number}: y" for number in range(97 + more)]
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(
-        request_bytes("GET", "/health", f"127.0.0.1:{server.port}", [("X", "y")] * 2000, close=False)
-    )
-    assert (await read_head(reader)).status == 200
-    assert before._tokens < left - 2000 / pacing.LINES + 10
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    assert (await read_head(reader)).status == (400 if more else 200)
+    assert reader.at_eof() == bool(more)
     writer.close()
 
 

@@ -65,7 +65,7 @@ async def test_the_loop_says_how_late_it_was(server):
 async def test_no_peer_can_make_the_labels_grow(start):
     """Names, origins, paths and tokens that a peer makes up are counted, not listed."""
     server = await start("limits.requests_burst=1000")
-    server.services.sign_in_failures.set_limit(1e6, 1e6)
+    server.services.rates.sign_in_failures.set_limit(1e6, 1e6)
     for i in range(30):
         await server.ask("/health", host=f"evil{i}.example")
         await server.ask("/health", {"Origin": f"http://evil{i}.example"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amiga_ws.ratelimit import BucketTable, Strikes, TokenBucket
+from amiga_ws.ratelimit import BucketTable, Pace, Strikes, TokenBucket
 
 
 def test_burst_passes_at_once_and_no_more():
@@ -125,3 +127,40 @@ def test_a_table_reserves_for_each_key_alone():
     assert table.reserve("a", 0.0, 1, 9.0) == 0.0
     assert table.reserve("a", 0.0, 1, 9.0) == 1.0
     assert table.reserve("b", 0.0, 1, 9.0) == 0.0
+
+
+# -- Pace ----------------------------------------------------------------------------------------
+
+
+def pace(rate=10, burst=30, spread_s=0.75, together=2):
+    made = Pace()
+    made.set_limit(rate, burst, spread_s, together)
+    return made
+
+
+def test_a_pace_lets_a_burst_begin_at_its_peak_and_what_comes_after_at_its_rate():
+    made = pace()
+    waits = [made.reserve("a", 0.0, 1, 10.0) for _ in range(60)]
+    assert waits[:2] == [0.0, 0.0]
+    steps = [later - earlier for earlier, later in pairwise(waits[1:])]
+    assert steps[:28] == [pytest.approx(1 / 40)] * 28
+    assert steps[-5:] == [pytest.approx(1 / 10)] * 5
+    assert waits[-1] == pytest.approx(3.0)  # thirty more than were saved up
+
+
+def test_a_pace_takes_nothing_from_who_would_wait_too_long():
+    peaked = pace(burst=1000, spread_s=25)
+    waits = [peaked.reserve("a", 0.0, 1, 0.5) for _ in range(200)]
+    assert waits.count(None) == 200 - 22  # two at once, twenty within half a second
+    assert peaked.reserve("a", 10.0, 1, 0.5) == 0.0
+    drained = pace(spread_s=0.001)
+    assert [drained.reserve("a", 0.0, 1, 0.5) for _ in range(100)].count(None) == 100 - 35
+    assert drained.reserve("b", 0.0, 1, 0.0) == 0.0  # another key
+
+
+def test_what_a_pace_gets_back_can_be_taken_again():
+    made = pace(burst=4, together=4)
+    assert made.reserve("a", 0.0, 4, 0.0) == 0.0
+    assert made.reserve("a", 0.0, 3, 0.0) is None
+    made.give_back("a", 3)
+    assert made.reserve("a", 0.0, 3, 0.0) == 0.0

@@ -491,7 +491,7 @@ async def test_an_expired_token_is_no_failed_sign_in_except_where_one_signs_in(s
 async def test_a_subject_signs_in_at_its_rate_and_a_link_is_not_used_up_by_waiting(server):
     """Each sign-out is kept until its session would have ended: one who does nothing else must not fill the disk."""
     token, link = server.token(), server.token(typ="login", ttl_s=600)
-    server.services.sign_ins.set_limit(0.01, 3)
+    server.services.rates.sign_ins.set_limit(0.01, 3)
     answers = [(await server.ask_as(token, "/api/session", method="POST")).status for _ in range(4)]
     assert answers == [201, 201, 201, 429]
     assert (await server.ask_as(link, "/api/session", method="POST")).status == 429

@@ -1,4 +1,4 @@
-"""Turnstile: few pass at once, many a few at a time and in order."""
+"""Turnstile: a few pass at a time, in order, and each has to come again for what he does next."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ async def passes(count, each_pass, *, cancel=()):
     return passed
 
 
-async def test_few_do_not_wait():
-    turnstile = Turnstile(3)
-    for _ in range(3):
-        coroutine = turnstile.turn()
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            continue
-        raise AssertionError("it waited")
+async def test_few_wait_for_the_next_pass_and_nobody_goes_on_in_the_one_he_came_in():
+    turnstile, said = Turnstile(3), []
+
+    async def one(number):
+        for step in range(2):
+            said.append((number, step))
+            await turnstile.turn()
+
+    await asyncio.gather(*(one(number) for number in range(3)))
+    assert said == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
 
 
 async def test_many_pass_in_order_and_no_more_than_so_many_at_once():
@@ -54,4 +55,4 @@ async def test_it_rests_when_nobody_waits():
         await asyncio.gather(*(turnstile.turn() for _ in range(5)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert not turnstile._refilling
+        assert not turnstile._turning

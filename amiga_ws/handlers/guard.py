@@ -2,7 +2,8 @@
 
 Order: Host (421), address limits (429), Origin (403), credential (401), scope (403), misuse of the token (429). The
 number of its connections refuses nobody: see connect.py.
-Who may pass does so without waiting: with an async `prepare` a peer that leaves early gets `on_close` before `open`.
+Streams pass without waiting: with an async `prepare` a peer that leaves early gets `on_close` before `open`. Of any
+other request judging is one piece of work and answering another, and whoever else is due gets a turn between them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from amiga_ws.handlers.credentials import (
 )
 from amiga_ws.handlers.frames import answered
 from amiga_ws.handlers.peer import Network, Peer, peer_of
+from amiga_ws.handlers.rates import Rates
 from amiga_ws.handlers.refusals import (
     Problem,
     Refusal,
@@ -52,9 +54,8 @@ from amiga_ws.handlers.refusals import (
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.measures import Measures
-from amiga_ws.ratelimit import BucketTable
 from amiga_ws.state import NotKeptError
-from amiga_ws.turnstile import Waits
+from amiga_ws.turnstile import Turnstile, Waits
 from amiga_ws.wire import ErrorCode, encode
 
 logger = logging.getLogger(__name__)
@@ -101,13 +102,7 @@ class Services:
     facts: Facts
     history: History
     clock: Clock
-    connects: BucketTable  # TCP connections, by address
-    begun: BucketTable  # requests of any kind, by address
-    new_connections: BucketTable  # streams, by address
-    misuses: BucketTable  # connections ended for what they sent, by the token handed out
-    requests: BucketTable  # REST, by address
-    sign_in_failures: BucketTable  # by address
-    sign_ins: BucketTable  # by subject
+    rates: Rates
     refusals: RefusalBook
     measures: Measures
     pending: Counter[str]  # sockets without a credential yet, by address
@@ -118,6 +113,7 @@ class Services:
     deflating: int = 0  # WebSockets with compression
     held: Waits = field(default_factory=Waits)  # refusals that are told late
     turns: Waits = field(default_factory=Waits)  # requests that came too fast
+    pieces: Turnstile = field(default_factory=lambda: Turnstile(1))  # of requests, each 0.1 to 0.4 ms of work
 
 
 class Guarded(RequestHandler):
@@ -134,7 +130,8 @@ class Guarded(RequestHandler):
     late_s: ClassVar[float] = 0.0  # how long after its end a credential still counts
     signs_in: bool = False  # whether this request is a sign-in: any failure then counts, not only a forgery
     rate_limited: ClassVar[bool] = True
-    may_hold: bool = True  # whether a refusal may be told late
+    etag: str | None = None  # of an answer that may be asked for again with If-None-Match
+    may_wait: bool = True  # whether the answer may come later than now
 
     services: Services
     peer: Peer  # set by prepare
@@ -189,10 +186,12 @@ class Guarded(RequestHandler):
         try:
             self._admit()
         except RefusedError as refusal:
-            if refusal.status == 429 and self.may_hold and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
+            if refusal.status == 429 and self.may_wait and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
                 return self._refuse_late(refusal)
             self._refuse(refusal)
-        return None
+        if self.stream or not self.may_wait or answered(self):
+            return None
+        return self.services.pieces.turn()
 
     def _admit(self) -> None:
         self._check_host()
@@ -238,14 +237,14 @@ class Guarded(RequestHandler):
         now, address = self.services.clock.monotonic(), self.address
         limits, hub = self.services.settings.limits, self.services.hub
         if not self.stream:
-            if self.rate_limited and (wait := self.services.requests.take(address, now)):
+            if self.rate_limited and (wait := self.services.rates.requests.take(address, now)):
                 raise temporary(
                     429, "limits.requests_per_second", "too many requests from your address", wait
                 )
             return
         if not self.services.ready():
             raise unavailable("the server is shutting down")
-        if wait := self.services.new_connections.take(address, now):
+        if wait := self.services.rates.new_connections.take(address, now):
             raise temporary(429, "limits.new_connections_per_second", "too many new connections", wait)
         if hub.connections_of(address=address) >= limits.connections_per_address:
             raise temporary(429, "limits.connections_per_address", "too many connections from your address")
@@ -331,7 +330,7 @@ class Guarded(RequestHandler):
         After the verdict, for a good token must pass wherever it comes from: a household or a company has one
         address. What guesses cost us is bounded by the limits that come before, and 256 bits are not guessed.
         """
-        failures, now = self.services.sign_in_failures, self.services.clock.monotonic()
+        failures, now = self.services.rates.sign_in_failures, self.services.clock.monotonic()
         if counts and (wait := failures.take(self.address, now)):
             return temporary(429, "failed sign-ins", "too many failed sign-ins from your address", wait)
         return unauthorized(text, error.reason, "invalid_token")
@@ -345,7 +344,7 @@ class Guarded(RequestHandler):
 
         Not for its subject: who has stolen a token must not keep its owner out, who signs in with another one.
         """
-        if wait := self.services.misuses.wait_s(identity.root_jti, self.services.clock.monotonic()):
+        if wait := self.services.rates.misuses.wait_s(identity.root_jti, self.services.clock.monotonic()):
             text = "too many connections with this token had to be ended for what they sent"
             raise temporary(429, "limits.misuses_per_minute", text, wait)
 
@@ -418,11 +417,15 @@ class Guarded(RequestHandler):
             names.remove("HEAD")
         return ", ".join([*names, "OPTIONS"])
 
+    def compute_etag(self) -> str | None:
+        """Nothing is hashed for it, as Tornado would each answer: most are never stored."""
+        return self.etag
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error has a `ref`; its cause stands in the log alone."""
         if not hasattr(self, "peer"):
             # Tornado looks at method, body and path first. What is wrong with them is for who may pass.
-            self.may_hold = False  # Tornado ends the answer when we return
+            self.may_wait = False  # Tornado ends the answer when we return
             with suppress(HTTPError):  # Unknown's
                 self.prepare()
             if answered(self):
@@ -459,10 +462,19 @@ class Unknown(Guarded):
     public = True
 
     def prepare(self) -> Awaitable[None] | None:
-        held = super().prepare()
-        if held is None and not answered(self):
+        waiting = super().prepare()
+        if waiting is not None:
+            return self._after(waiting)
+        self._refuse_unknown()
+        return None
+
+    async def _after(self, waiting: Awaitable[None]) -> None:
+        await waiting
+        self._refuse_unknown()
+
+    def _refuse_unknown(self) -> None:
+        if not answered(self):
             raise HTTPError(404, "there is nothing here")
-        return held
 
 
 def log_request(handler: RequestHandler) -> None:

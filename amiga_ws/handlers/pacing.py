@@ -1,9 +1,9 @@
 """When a connection and a request are begun, and which connections have brought no request.
 
-Who comes faster than the limits of an address allow waits, and the loop is free meanwhile. Requests that arrive
-together are begun one in each pass of the loop, so that streams get their turn. Connections whose next request is not
-whole yet are known, in the order of their silence: where an address has too many of them, or descriptors run out, the
-first gives way to a newcomer, which may be an honest one.
+Who comes faster than the limits of an address allow waits, and the loop is free meanwhile. Requests are worked at in
+pieces, of which one is done in each pass of the loop, so that streams get their turn. Connections whose next request is
+not whole yet are known, in the order of their silence: where an address has too many of them, or descriptors run out,
+the first gives way to a newcomer, which may be an honest one.
 """
 
 from __future__ import annotations
@@ -24,23 +24,20 @@ from tornado.web import Application
 
 from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.peer import key_of
+from amiga_ws.handlers.rates import UNPROVEN
 from amiga_ws.turnstile import Turnstile
 
-BEGUN_AT_ONCE = 1  # a handshake with its token is 0.8 ms, and nobody else is served meanwhile
-UNPROVEN = 4.0  # what a connection costs until it has brought a whole request; then it is one
-LINES = 50  # of a head that cost as much as a request: two thousand take 5 ms
 SILENT = 40  # at least, of connections of an address that wait for their (next) request: a browser has six
 MAX_WAIT_S = 2.0  # of a connection or request that comes too fast; one whose turn comes later is closed
 MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 
 class PacedApplication(Application):
-    """Tornado's, but for when a request is begun: between its head and its handler lies a turnstile."""
+    """Tornado's, but for when a request is begun and gone on with."""
 
     def __init__(self, services: Services, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._services = services
-        self._turnstile = Turnstile(BEGUN_AT_ONCE)
         # Weak: nobody tells us of a connection that ends before its first request.
         self._silent: WeakKeyDictionary[IOStream, None] = WeakKeyDictionary()
         self._silent_of: dict[str, WeakKeyDictionary[IOStream, None]] = {}  # by address
@@ -52,19 +49,20 @@ class PacedApplication(Application):
         key = key_of(remote, services.trusted_proxies)
         if key is None:
             return 0.0
-        return services.connects.reserve(key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S)
+        return services.rates.connects.reserve(key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Called by the HTTPServer when it begins to wait for a request."""
         connection: Any = request_conn  # an HTTP1Connection, the only kind
         stream: IOStream = connection.stream
-        key = key_of(str(connection.context.remote_ip), self._services.trusted_proxies)
+        services = self._services
+        key = key_of(str(connection.context.remote_ip), services.trusted_proxies)
         queues = [self._silent] if key is None else [self._silent, self._queue_of(key)]
         for queue in queues:
             queue.pop(stream, None)  # to the end
             queue[stream] = None
         if key is not None:
-            most = max(SILENT, 2 * self._services.settings.limits.connections_per_address)
+            most = max(SILENT, 2 * services.settings.limits.connections_per_address)
             while len(queues[-1]) > most:
                 _take_first(queues[-1]).close()
 
@@ -72,16 +70,16 @@ class PacedApplication(Application):
             for queue in queues:
                 queue.pop(stream, None)
 
-        async def turn(lines: int) -> bool:
-            if not await self._turn(key, 1 + lines / LINES):
+        async def turn() -> bool:
+            if not await self._turn(key):
                 stream.close()
                 return False
             if stream not in self._proven:
                 self._proven.add(stream)
-                self._services.connects.give_back(key, UNPROVEN - 1)
+                services.rates.connects.give_back(key, UNPROVEN - 1)
             return True
 
-        return _InTurn(super().start_request(server_conn, request_conn), whole, turn)
+        return _InTurn(super().start_request(server_conn, request_conn), whole, turn, services.pieces)
 
     def _queue_of(self, key: str) -> WeakKeyDictionary[IOStream, None]:
         queue = self._silent_of.get(key)
@@ -91,16 +89,16 @@ class PacedApplication(Application):
             queue = self._silent_of[key] = WeakKeyDictionary()
         return queue
 
-    async def _turn(self, key: str | None, weight: float) -> bool:
+    async def _turn(self, key: str | None) -> bool:
         """Wait for one's turn; False where that would take too long, or else waiting requests would fill memory."""
         services = self._services
         if key is not None:
-            wait_s = services.begun.reserve(key, services.clock.monotonic(), weight, MAX_WAIT_S)
+            wait_s = services.rates.begun.reserve(key, services.clock.monotonic(), 1, MAX_WAIT_S)
             if wait_s is None:
                 return False
             if wait_s:
                 await services.turns.wait(wait_s)
-        await self._turnstile.turn()
+        await services.pieces.turn()
         return True
 
     def drop_silent(self) -> bool:
@@ -123,11 +121,16 @@ class _InTurn(HTTPMessageDelegate):
     """Hands a request on when its turn has come; Tornado waits for `headers_received`."""
 
     def __init__(
-        self, inner: HTTPMessageDelegate, whole: Callable[[], object], turn: Callable[[int], Awaitable[bool]]
+        self,
+        inner: HTTPMessageDelegate,
+        whole: Callable[[], object],
+        turn: Callable[[], Awaitable[bool]],
+        pieces: Turnstile,
     ) -> None:
         self._inner = inner
         self._whole = whole  # to be told when the whole request is here
-        self._turn = turn  # given the lines of its head; False where it is not to be looked at
+        self._turn = turn  # False where it is not to be looked at
+        self._pieces = pieces
         self._begun = False
 
     async def headers_received(
@@ -135,15 +138,20 @@ class _InTurn(HTTPMessageDelegate):
     ) -> None:
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
             self._whole()
-        self._begun = await self._turn(sum(1 for _ in headers.get_all()))
+        self._begun = await self._turn()
         if not self._begun:
             return
         answer = self._inner.headers_received(start_line, headers)
         if answer is not None:
             await answer
 
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._inner.data_received(chunk) if self._begun else None
+    async def data_received(self, chunk: bytes) -> None:
+        if not self._begun:
+            return
+        await self._pieces.turn()
+        answer = self._inner.data_received(chunk)
+        if answer is not None:
+            await answer
 
     def finish(self) -> None:
         self._whole()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import mimetypes
 import re
 import stat
@@ -74,6 +75,8 @@ class _File:
         self.mtime_ns = path.stat().st_mtime_ns
         self.body = path.read_bytes()
         self.zipped = gzip.compress(self.body, 9, mtime=0)
+        # Weak, for it stands for both (RFC 9110, 8.8.1).
+        self.etag = f'W/"{hashlib.sha256(self.body).hexdigest()}"'
         self.media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         if path.suffix == ".js":
             self.media_type = "text/javascript"  # whatever this host's table says
@@ -93,6 +96,7 @@ class Static(Guarded):
         file = self._find(name)
         self.set_header("Content-Type", f"{file.media_type}; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")
+        self.etag = file.etag
         finish_compressed(self, file.body, file.zipped)
 
     def head(self, name: str) -> None:

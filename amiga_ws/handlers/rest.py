@@ -157,7 +157,7 @@ class Session(SessionApi):
     def post(self) -> None:
         """Sign in: the cookie of a new session comes with the answer."""
         now = self.services.clock.monotonic()
-        if wait := self.services.sign_ins.take(self.identity.subject, now):  # before a link is used up
+        if wait := self.services.rates.sign_ins.take(self.identity.subject, now):  # before a link is used up
             raise temporary(429, "sign-ins", "too many sign-ins of one subject", wait)
         try:
             token, session = self.services.gate.sign_in(self.identity)
