@@ -281,10 +281,10 @@ class Server:
         self._ready = False
         await self._pause(self.settings.server.drain_s)
         self._listener.stop()
-        if self.services.turns or self.services.held:
-            self.services.turns.end()
-            self.services.held.end()
-            await asyncio.sleep(ANSWERED_S)
+        waited = bool(self.services.turns or self.services.held)
+        self.services.turns.end()
+        self.services.held.end()
+        await asyncio.sleep(ANSWERED_S if waited else 0)
         self._lag_timer.cancel()
         for timer in self._timers:
             timer.stop()

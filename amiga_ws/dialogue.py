@@ -79,10 +79,8 @@ class Dialogue:
                 )
             return
         try:
-            if client.parked_at is not None and not isinstance(command, RefreshToken):
-                raise RequestError(
-                    "unauthorized", "the token has expired: send refresh_token first", message_id
-                )
+            if not isinstance(command, RefreshToken):
+                _refuse_parked(client, message_id)
             await self._handlers[type(command)](self, client, command, message_id)
         except RequestError as error:
             self._error(client, error.code, error.text, error.message_id)
@@ -92,8 +90,10 @@ class Dialogue:
         config = self._hub.fit(config_of(request, self._default_interval, message_id))
         await self._feed.refresh(self._hub.hours_in_use() | {config.hours})
         await self._turnstile.turn()
+        self._hub.expire_due(client)
         if client.client_id not in self._hub.clients:
             return  # it left while we waited
+        # Or its token has ended: then it is subscribed, and gets no state before it brings a new one.
         config = self._hub.fit(config)  # again: others may have subscribed meanwhile
         self._hub.leave_group(client)
         window = self._hub.window(config.hours)
@@ -104,7 +104,7 @@ class Dialogue:
         client.subscribe(config, window, seq)
         self._hub.join_group(client, config)
         client.say(Subscribed(config, seq != NOTHING_SENT, why), message_id)
-        if seq != state.seq:
+        if seq != state.seq and client.parked_at is None:
             client.give_newest()
 
     async def _subscribe(self, client: Client, command: Command, message_id: MessageId) -> None:
@@ -127,8 +127,10 @@ class Dialogue:
             self._refuse_rate(client, "limits.refreshes_per_second", wait_s, message_id)
             return
         await self._feed.refresh(self._hub.hours_in_use() | {whole})
+        self._hub.expire_due(client)
         if client.client_id not in self._hub.clients:
             return
+        _refuse_parked(client, message_id)  # its token may have ended while we waited
         if client.window is not None and client.window.hours == whole:
             state = self._hub.advance(client.window)
             client.sent_seq = state.seq
@@ -190,3 +192,9 @@ class Dialogue:
             self._hub.close(
                 client, Close.RATE_LIMITED, f"{limit} was hit {MAX_STRIKES} times in {STRIKES_S:.0f} s"
             )
+
+
+def _refuse_parked(client: Client, message_id: MessageId) -> None:
+    """Raises RequestError where a new credential is waited for."""
+    if client.parked_at is not None:
+        raise RequestError("unauthorized", "the token has expired: send refresh_token first", message_id)

@@ -82,7 +82,6 @@ class Hub:
         """A connection has ended; harmless when it has been removed before."""
         if self.clients.pop(client.client_id, None) is None:
             return
-        self._unpark(client)
         self.leave_group(client)
         client.unsubscribe()
         for counter, key in ((self._subjects, client.identity.subject), (self._addresses, client.address)):
@@ -199,21 +198,13 @@ class Hub:
     def _expire(self, client: Client, now: float) -> None:
         """Delivery stops at once; who can still bring a new credential gets 25 s for it."""
         if client.parked_at is None and client.renewable:
-            client.parked_at, client.auth_at = now, float("-inf")
             self.leave_group(client)
+            client.parked_at, client.auth_at = now, float("-inf")
             client.owed, client.coalesced = False, 0
             if client.config is not None:
-                self._parked[client.config.hours] += 1
+                self.join_group(client, client.config)
         elif client.parked_at is None or now - client.parked_at >= PARK_S:
             self.close(client, Close.TOKEN_EXPIRED, "the token has expired: sign in again or bring a new one")
-
-    def _unpark(self, client: Client) -> None:
-        if client.parked_at is not None and client.config is not None:
-            hours = client.config.hours
-            self._parked[hours] -= 1
-            if not self._parked[hours]:
-                del self._parked[hours]
-        client.parked_at = None
 
     def renew(self, client: Client, identity: Identity, message_id: MessageId = None) -> None:
         """Go on under a new credential of the same subject; what it no longer grants ends now."""
@@ -223,7 +214,8 @@ class Hub:
             return
         client.say(TokenRefreshed(client.expires_in), message_id)
         if client.parked_at is not None:
-            self._unpark(client)
+            self.leave_group(client)
+            client.parked_at = None
             if client.config is not None and client.window is not None:
                 self.join_group(client, client.config)
                 self.advance(client.window)
@@ -311,12 +303,20 @@ class Hub:
         return window
 
     def join_group(self, client: Client, config: Config) -> None:
-        """From now on the client is due with all others of its window and interval."""
+        """From now on the client is due with all others of its window and interval; a parked one keeps its window."""
+        if client.parked_at is not None:
+            self._parked[config.hours] += 1
+            return
         self._groups.setdefault((config.hours, config.update_interval), {})[client] = None
 
     def leave_group(self, client: Client) -> None:
         """It is due no more; its subscription stays as it is."""
         if client.config is None:
+            return
+        if client.parked_at is not None:
+            self._parked[client.config.hours] -= 1
+            if not self._parked[client.config.hours]:
+                del self._parked[client.config.hours]
             return
         key = (client.config.hours, client.config.update_interval)
         group = self._groups.get(key)

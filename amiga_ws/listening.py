@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPInputError
-from tornado.iostream import BaseIOStream, IOStream, SSLIOStream
+from tornado.iostream import BaseIOStream, IOStream, SSLIOStream, StreamClosedError
 from tornado.netutil import bind_sockets, ssl_wrap_socket
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FILES = 32  # descriptors no connection gets: for SQLite, revocations, static files
 ACCEPT_PAUSE_S = 0.1  # while there is no descriptor; the socket stays readable, and the loop would spin
 CROWDED_PAUSE_S = 0.01  # between two slices for which others had to give way: 800 connections a second
-MAX_WAITING = 128  # accepted connections of addresses that open too many
+MAX_WAITING = 1024  # accepted connections of addresses that open too many at a time
 ACCEPT_LOG_S = 10.0  # between two lines about that
 RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections being refused
 WANTED_DESCRIPTORS = 65_536
@@ -72,6 +72,8 @@ class _BriefHeads(BaseIOStream):
     async def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> bytes:
         """As Tornado's. Raises HTTPInputError, which is answered with 400 and ends the connection."""
         head = await super().read_until_regex(regex, max_bytes)
+        if self.closed():
+            raise StreamClosedError  # by the timeout for heads, which expects nothing else any more
         if head.count(b"\n") > MAX_LINES:
             raise HTTPInputError(f"a head of more than {MAX_LINES} lines")
         return head
@@ -93,13 +95,14 @@ class Listener:
         sockets: Sequence[socket.socket],
         server: HTTPServer,
         tls: ssl.SSLContext | None,
-        wait_s: Callable[[str], float | None],
+        wait_s: Callable[[str, bool], float | None],
         make_room: Callable[[], bool],
     ) -> None:
         self._sockets = list(sockets)
         self._server = server
         self._tls = tls
-        self._wait_s = wait_s  # until a connection of this peer is looked at; None: it is closed
+        # Until a connection of this peer is looked at, if there is room to wait in; None: it is closed.
+        self._wait_s = wait_s
         self._waiting: set[socket.socket] = set()
         self._make_room = make_room  # closes a connection that nobody will miss; False when there is none
         self._loop = asyncio.get_running_loop()
@@ -138,9 +141,9 @@ class Listener:
                     self._tell("cannot accept connections: %s; trying again", error.strerror or error)
                     return
                 continue  # it was gone before we came (accept(2))
-            wait_s = self._wait_s(str(address[0]))
             low = connection.fileno() <= self._highest
-            if wait_s is None or (wait_s and (not low or len(self._waiting) >= MAX_WAITING)):
+            wait_s = self._wait_s(str(address[0]), low and len(self._waiting) < MAX_WAITING)
+            if wait_s is None:
                 connection.close()
             elif low:
                 if wait_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 
@@ -43,7 +44,9 @@ class TokenBucket:
         """Seconds until there are so many tokens; 0.0 when there are."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
-        return 0.0 if self._tokens >= tokens else (tokens - self._tokens) / self._rate
+        if self._tokens >= tokens:
+            return 0.0
+        return (tokens - self._tokens) / self._rate if self._rate else math.inf
 
 
 class Strikes:

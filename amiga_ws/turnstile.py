@@ -27,6 +27,10 @@ class Turnstile:
             loop.call_soon(self._turn, loop)
         await place
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         left = self._each_pass
         while left and self._waiting:
@@ -40,16 +44,19 @@ class Turnstile:
 
 
 class Waits:
-    """Waits that can be counted, and ended all at once."""
+    """Waits that can be counted, and ended all at once and for ever."""
 
     def __init__(self) -> None:
         self._pending: set[asyncio.Future[None]] = set()
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._pending)
 
     async def wait(self, seconds: float) -> None:
         """Return after so many seconds, or when all waits are ended."""
+        if self._ended:
+            return
         loop = asyncio.get_running_loop()
         waiting = loop.create_future()
         self._pending.add(waiting)
@@ -61,7 +68,8 @@ class Waits:
             self._pending.discard(waiting)
 
     def end(self) -> None:
-        """Everybody goes on now."""
+        """Everybody goes on now, and nobody waits any more."""
+        self._ended = True
         for waiting in self._pending:
             _release(waiting)
 

@@ -5,10 +5,12 @@
     .venv/bin/python benchmarks/floods.py --only ping --seconds 5
 
 Each flood comes from a few attackers with a good token, who come back as soon as they are let in, from the address
-that four honest viewers have too; they ping 50 times a second in all and tell how long the answers took. Before each
-flood comes a quiet time of the same length, so that every figure stands beside its own. The server has one core, all
-others share another; attackers run where nobody else wants to, or the viewers' times would be those of their own core.
-127.0.0.1 only.
+that four honest viewers have too; they ping 50 times a second in all and tell how long the answers took. The server
+tells how long its loop was busy at a time (timed.py), and from that comes how long at most 99 % of all who come at any
+moment wait for it ("p99 wait"): unlike the viewers' times it has no delay of the machine in it. Before each flood comes
+a quiet time of the same length, so that every figure stands beside its own. The server has one core, all others share
+another; attackers run where nobody else wants to, or the viewers' times would be those of their own core. 127.0.0.1
+only.
 
 A new flood is a function with `@flood(...)` here: a coroutine that attacks once and returns, given where and as whom.
 """
@@ -20,6 +22,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -45,10 +48,12 @@ ATTACKERS = 4
 AT_ONCE = 500  # frames in one write
 VIEWERS = 4
 PING_EACH_S = 0.08  # of each: no more than messages_per_second allows
+WAIT_ERROR_S = 1e-6
 AGAIN_S = 0.05  # before an attacker that was turned away comes back
 MASK = b"\x0f\xf0\x55\xaa"
 SETTINGS = ("server.port=0", "server.deflate=true")
-COLUMNS = ("cpu %", "p50 ms", "p99 ms", "max ms", "RSS +MiB", "log lines", "let in", "turned away", "frames")
+QUIET = ("cpu %", "p50 ms", "p99 ms", "max ms", "p99 wait", "RSS +MiB", "log lines")
+COLUMNS = (*QUIET, "let in", "turned away", "frames")
 
 
 @dataclass
@@ -238,6 +243,7 @@ async def measure(
     """What the server and the viewers had of the next seconds."""
     for viewer in viewers:
         viewer.waits_ms.clear()
+    busy_s(server)
     before = machine.cpu_s(server.pid), machine.rss_bytes(server.pid), lines(log)
     begun = time.monotonic()
     await asyncio.sleep(seconds)
@@ -248,12 +254,31 @@ async def measure(
         "p50 ms": statistics.median(waits),
         "p99 ms": waits[int(len(waits) * 0.99)],
         "max ms": waits[-1],
+        "p99 wait": wait_s(busy_s(server), seconds, 0.99) * 1000,
         "RSS +MiB": (machine.rss_bytes(server.pid) - before[1]) / 2**20,
         "log lines": lines(log) - before[2],
     }
     if child is not None:
         found |= await asyncio.to_thread(child.answer, START_S)
     return found
+
+
+def busy_s(server: Child) -> list[float]:
+    """How long the server's loop was busy at a time, since this was last asked."""
+    os.kill(server.pid, signal.SIGUSR1)
+    return [passed / 1e6 for passed in json.loads(server.line(START_S))]
+
+
+def wait_s(busy: list[float], seconds: float, share: float) -> float:
+    """How long at most that `share` waits for the loop of all who come at any moment of so many seconds."""
+    low, high = 0.0, max(busy, default=0.0)
+    while high - low > WAIT_ERROR_S:
+        middle = (low + high) / 2
+        if sum(max(0.0, each - middle) for each in busy) > (1 - share) * seconds:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def lines(log: Path) -> int:
@@ -269,7 +294,8 @@ async def run(names: list[str], seconds: float) -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         overrides = [f"state_dir={folder / 'state'}", f"amiga.root={folder}", *SETTINGS]
-        words = [sys.executable, "-m", "amiga_ws", "serve", *(f"--set={each}" for each in overrides)]
+        timed = str(ROOT / "benchmarks" / "timed.py")
+        words = [sys.executable, timed, "serve", *(f"--set={each}" for each in overrides)]
         server = Child(words, server_core, folder / "log", {"PYTHONPATH": str(ROOT)})
         try:
             port = int(server.line(START_S).rpartition(":")[2])
@@ -312,9 +338,9 @@ def token_of(authority: Authority, subject: str) -> str:
 
 def show(name: str, found: dict[str, Any]) -> None:
     """Two rows of the table."""
-    print(f"{'before':>36}" + "".join(f"{found['quiet'].get(key, 0):12.1f}" for key in COLUMNS[:6]))
+    print(f"{'before':>36}" + "".join(f"{found['quiet'].get(key, 0):12.2f}" for key in QUIET))
     codes = " ".join(f"{code} x{count}" for code, count in found["codes"].items())
-    print(f"{name:>36}" + "".join(f"{found.get(key, 0):12.1f}" for key in COLUMNS) + f"  {codes}", flush=True)
+    print(f"{name:>36}" + "".join(f"{found.get(key, 0):12.2f}" for key in COLUMNS) + f"  {codes}", flush=True)
 
 
 def main() -> int:

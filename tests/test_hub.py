@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fakes import WALL, Rooms, identity
 
@@ -248,6 +250,34 @@ async def test_parked_socket_answers_only_refresh_token(rooms, event):
     (error,) = await peer.ask(event, "m")
     assert (error["data"]["code"], error["id"]) == ("unauthorized", "m")
     assert "refresh_token" in error["data"]["error"]
+
+
+@pytest.mark.parametrize("event", ["subscribe", "request_refresh"])
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_is_asked_before_the_end_of_a_token_gets_no_state_after_it(rooms, event, before):
+    """Collectors take their time, and the token ends meanwhile."""
+    rooms.tokens["new"] = identity(left_s=3600)
+    peer = await rooms.viewer(who=identity(left_s=5)) if before else rooms.peer(identity(left_s=5))
+    rooms.feed.gate.clear()
+    asked = asyncio.ensure_future(peer.ask(event, "m", hours=48))
+    await asyncio.sleep(0.01)
+    rooms.time.pass_(6.0)
+    rooms.feed.gate.set()
+    (answer,) = await asked
+    if event == "subscribe":
+        assert answer["event"] == "subscribed"
+        assert rooms.hub.hours_in_use() == {48}  # kept for it, but nobody is due
+    else:
+        assert answer["data"]["code"] == "unauthorized"
+    assert not rooms.hub.watched()
+    rooms.feed.total += 1
+    await rooms.tick()
+    assert "metrics_update" not in peer.names()
+    await peer.ask("refresh_token", token="new")  # noqa: S106 - a name in the test's table
+    assert rooms.hub.watched() == (before or event == "subscribe")
+    assert ("metrics_update" in peer.names()) == rooms.hub.watched()
+    rooms.hub.remove(peer.client)
+    assert rooms.hub.hours_in_use() == frozenset()
 
 
 async def test_renewal_is_followed_by_the_newest_state(rooms):

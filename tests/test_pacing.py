@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
+import logging
 import socket
 import time
+from collections import Counter
 from math import inf
 
 import pytest
 from servers import ServerInHand, eventually, pairs, parse_reply, read_head, request_bytes, settings_in
 
+from amiga_ws import app, listening
 from amiga_ws.handlers import guard, pacing, rates
 from amiga_ws.handlers.peer import key_of, networks
+from amiga_ws.handlers.rest import Health
+from amiga_ws.turnstile import Turnstile
 
 
 async def spoil(server, token):
@@ -182,13 +189,36 @@ async def test_connections_beyond_the_pace_of_an_address_wait_and_then_are_close
 
 async def test_a_trusted_proxy_has_no_pace_of_its_own(start):
     server = await start("server.trusted_proxies=127.0.0.1")
-    application = server._http.request_callback
-    assert {application.connection_wait_s("127.0.0.1") for _ in range(1000)} == {0.0}
-    assert application.connection_wait_s("::ffff:127.0.0.1") == 0.0
-    waits = [application.connection_wait_s("192.0.2.7") for _ in range(1000)]
+    wait_s = functools.partial(server._http.request_callback.connection_wait_s, room=True)
+    assert {wait_s("127.0.0.1") for _ in range(1000)} == {0.0}
+    assert wait_s("::ffff:127.0.0.1") == 0.0
+    waits = [wait_s("192.0.2.7") for _ in range(1000)]
     assert waits[0] == 0.0
     assert waits[-1] is None
     assert max(wait for wait in waits if wait is not None) <= pacing.MAX_WAIT_S
+
+
+async def test_a_burst_that_is_allowed_is_let_in_however_large_it_is(start):
+    server = await start("limits.new_connections_burst=400", "limits.connections_per_address=400")
+    began = time.monotonic()
+    replies = await asyncio.gather(*[server.ask("/health") for _ in range(300)])
+    assert {reply.status for reply in replies} == {200}
+    assert (
+        time.monotonic() - began > 0.5
+    )  # three quarters of what is begun within two seconds, but for twelve
+
+
+async def test_who_is_closed_for_want_of_room_to_wait_pays_nothing(start, monkeypatch):
+    monkeypatch.setattr(listening, "MAX_WAITING", 0)
+    server = await start()
+    peers = connected(server, rates.TOGETHER + 20)
+    await eventually(lambda: sum(was_closed(peer) for peer in peers) >= 10)
+    bucket = server.services.rates.connects._whole._bucket("127.0.0.1", server.clock.monotonic())
+    let_in = len(server._http._connections)
+    assert bucket._tokens >= bucket._burst - rates.UNPROVEN * let_in
+    assert let_in < rates.TOGETHER + 10
+    for peer in peers:
+        peer.close()
 
 
 def test_connections_are_counted_as_requests_are():
@@ -317,6 +347,77 @@ async def test_a_head_has_at_most_a_hundred_lines(server, more):
     assert (await read_head(reader)).status == (400 if more else 200)
     assert reader.at_eof() == bool(more)
     writer.close()
+
+
+async def test_a_stop_does_not_wait_for_requests_of_who_was_cut(tmp_path):
+    """One after another, in heads that came together: each would wait for its turn anew."""
+    server = ServerInHand(settings_in(tmp_path))
+    await server.start()
+    heads = request_bytes("GET", "/health", f"127.0.0.1:{server.port}", close=False) * 300
+    peers = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(5)]
+    use_up(server.services.rates.begun, server, 0)
+    for _, writer in peers:
+        writer.write(heads)
+    await eventually(lambda: len(server.services.turns) == 5)
+    began = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - began < 4
+    for _, writer in peers:
+        writer.close()
+
+
+async def test_a_body_whose_time_ends_while_it_waits_for_its_turn_ends_quietly(start, monkeypatch, caplog):
+    monkeypatch.setitem(app.HTTP_LIMITS, "body_timeout", 0.2)
+    server, turning = await start(), asyncio.Event()
+    monkeypatch.setattr(Turnstile, "turn", lambda _: turning.wait())
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    turning.set()
+    head = f"POST /api/session HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode())
+    await eventually(lambda: len(server._http.request_callback._proven) == 1)
+    turning.clear()
+    writer.write(b"x")
+    assert await reader.read() == b""  # the time for bodies is over
+    turning.set()
+    await asyncio.sleep(0.05)
+    gc.collect()  # a task that failed tells it when it goes
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+    writer.close()
+
+
+@pytest.mark.parametrize("target", ["/health", "/static/base.css", "/nothing", "/api/session"])
+async def test_who_closes_his_half_after_asking_is_answered(server, target):
+    """As `nc -N` does; all of it is there before we have looked."""
+    (peer,) = connected(server, 1)
+    peer.sendall(request_bytes("GET", target, f"127.0.0.1:{server.port}", close=False))
+    peer.shutdown(socket.SHUT_WR)
+    reader, writer = await asyncio.open_connection(sock=peer)
+    assert (await read_head(reader)).status in {200, 401, 404}
+    writer.close()
+
+
+async def test_many_requests_are_judged_and_answered_in_pieces(server):
+    """More than one in work: none does all of its work in one pass of the loop."""
+    passes, judged, answered = [0], {}, {}
+    number_of = lambda handler: int(handler.request.query)  # noqa: E731
+
+    def count():
+        passes[0] += 1
+        asyncio.get_running_loop().call_soon(count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        admit, get = Health._admit, Health.get
+        patch.setattr(
+            Health, "_admit", lambda self: (judged.update({number_of(self): passes[0]}), admit(self))[1]
+        )
+        patch.setattr(
+            Health, "get", lambda self: (answered.update({number_of(self): passes[0]}), get(self))[1]
+        )
+        count()
+        replies = await asyncio.gather(*[server.ask(f"/health?{number}") for number in range(10)])
+    assert {reply.status for reply in replies} == {200}
+    assert sum(answered[number] > judged[number] for number in range(10)) >= 5
+    assert max(Counter(answered.values()).values()) <= 2
 
 
 async def test_an_answer_that_is_late_is_whole(start):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -164,3 +165,8 @@ def test_what_a_pace_gets_back_can_be_taken_again():
     assert made.reserve("a", 0.0, 3, 0.0) is None
     made.give_back("a", 3)
     assert made.reserve("a", 0.0, 3, 0.0) == 0.0
+
+
+def test_nothing_passes_before_a_limit_is_set():
+    assert BucketTable().take("a", 0.0) == inf
+    assert Pace().reserve("a", 0.0, 1, 3600.0) is None

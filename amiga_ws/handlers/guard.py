@@ -3,7 +3,8 @@
 Order: Host (421), address limits (429), Origin (403), credential (401), scope (403), misuse of the token (429). The
 number of its connections refuses nobody: see connect.py.
 Streams pass without waiting: with an async `prepare` a peer that leaves early gets `on_close` before `open`. Of any
-other request judging is one piece of work and answering another, and whoever else is due gets a turn between them.
+other request judging is one piece of work and answering another, where more than one is there: who has closed his half
+of the connection gets no answer that has to wait, for Tornado takes him for gone.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class Guarded(RequestHandler):
             if refusal.status == 429 and self.may_wait and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
                 return self._refuse_late(refusal)
             self._refuse(refusal)
-        if self.stream or not self.may_wait or answered(self):
+        if self.stream or not self.may_wait or not self.services.pieces or answered(self):
             return None
         return self.services.pieces.turn()
 

@@ -43,13 +43,18 @@ class PacedApplication(Application):
         self._silent_of: dict[str, WeakKeyDictionary[IOStream, None]] = {}  # by address
         self._proven: WeakSet[IOStream] = WeakSet()  # have brought a whole request
 
-    def connection_wait_s(self, remote: str) -> float | None:
-        """Seconds until a new connection is looked at, None if not at all; a trusted proxy's at once."""
+    def connection_wait_s(self, remote: str, room: bool) -> float | None:
+        """Seconds until a new connection is looked at, None if not at all; a trusted proxy's at once.
+
+        Without `room` to wait in, one that would have to costs its address nothing.
+        """
         services = self._services
         key = key_of(remote, services.trusted_proxies)
         if key is None:
             return 0.0
-        return services.rates.connects.reserve(key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S)
+        return services.rates.connects.reserve(
+            key, services.clock.monotonic(), UNPROVEN, MAX_WAIT_S if room else 0.0
+        )
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Called by the HTTPServer when it begins to wait for a request."""
@@ -71,7 +76,8 @@ class PacedApplication(Application):
                 queue.pop(stream, None)
 
         async def turn() -> bool:
-            if not await self._turn(key):
+            # A closed stream may have more requests in its buffer: nobody waits for them.
+            if stream.closed() or not await self._turn(key) or stream.closed():
                 stream.close()
                 return False
             if stream not in self._proven:
@@ -131,7 +137,8 @@ class _InTurn(HTTPMessageDelegate):
         self._whole = whole  # to be told when the whole request is here
         self._turn = turn  # False where it is not to be looked at
         self._pieces = pieces
-        self._begun = False
+        self._begun = False  # to be handed on
+        self._body = False  # some of it has come
 
     async def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -146,9 +153,12 @@ class _InTurn(HTTPMessageDelegate):
             await answer
 
     async def data_received(self, chunk: bytes) -> None:
-        if not self._begun:
+        if self._begun and not self._body:
+            # Once, or one who sends a byte at a time would have a place in the line for each.
+            self._body = True
+            await self._pieces.turn()
+        if not self._begun:  # by now: it may have ended while we waited
             return
-        await self._pieces.turn()
         answer = self._inner.data_received(chunk)
         if answer is not None:
             await answer
@@ -160,4 +170,5 @@ class _InTurn(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         if self._begun:
+            self._begun = False
             self._inner.on_connection_close()
