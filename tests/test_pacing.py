@@ -17,7 +17,7 @@ from servers import ServerInHand, eventually, pairs, parse_reply, read_head, req
 from amiga_ws import app, listening
 from amiga_ws.handlers import guard, pacing, rates
 from amiga_ws.handlers.peer import key_of, networks
-from amiga_ws.handlers.rest import Health
+from amiga_ws.handlers.rest import Session
 from amiga_ws.turnstile import Turnstile
 
 
@@ -385,39 +385,57 @@ async def test_a_body_whose_time_ends_while_it_waits_for_its_turn_ends_quietly(s
     writer.close()
 
 
-@pytest.mark.parametrize("target", ["/health", "/static/base.css", "/nothing", "/api/session"])
-async def test_who_closes_his_half_after_asking_is_answered(server, target):
-    """As `nc -N` does; all of it is there before we have looked."""
+async def half_closed(server, raw):
+    """All that is answered to one who closes his half after asking, before we have looked."""
     (peer,) = connected(server, 1)
-    peer.sendall(request_bytes("GET", target, f"127.0.0.1:{server.port}", close=False))
+    peer.sendall(raw)
     peer.shutdown(socket.SHUT_WR)
     reader, writer = await asyncio.open_connection(sock=peer)
-    assert (await read_head(reader)).status in {200, 401, 404}
+    answer = await reader.read()
     writer.close()
+    return answer
 
 
-async def test_many_requests_are_judged_and_answered_in_pieces(server):
-    """More than one in work: none does all of its work in one pass of the loop."""
-    passes, judged, answered = [0], {}, {}
-    number_of = lambda handler: int(handler.request.query)  # noqa: E731
+@pytest.mark.parametrize("target", ["/health", "/ready", "/static/base.css"])
+async def test_a_probe_that_closes_its_half_is_answered(server, target):
+    raw = request_bytes("GET", target, f"127.0.0.1:{server.port}", close=False)
+    assert (await half_closed(server, raw)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_no_sign_in_link_is_used_up_for_who_has_gone_meanwhile(server):
+    link = bearer(server.token(typ="login", ttl_s=60))
+    raw = request_bytes("POST", "/api/session", f"127.0.0.1:{server.port}", pairs(link), close=False)
+    assert await half_closed(server, raw) == b""
+    await asyncio.sleep(0.05)
+    assert (await server.ask("/api/session", link, method="POST")).status == 201
+
+
+async def test_requests_are_judged_and_answered_in_pieces(server, monkeypatch):
+    """None does all of its work in one pass of the loop, and no pass has the work of many."""
+    passes, judged, answered, turning = 0, {}, {}, True
 
     def count():
-        passes[0] += 1
-        asyncio.get_running_loop().call_soon(count)
+        nonlocal passes
+        passes += 1
+        if turning:
+            asyncio.get_running_loop().call_soon(count)
 
-    with pytest.MonkeyPatch.context() as patch:
-        admit, get = Health._admit, Health.get
-        patch.setattr(
-            Health, "_admit", lambda self: (judged.update({number_of(self): passes[0]}), admit(self))[1]
-        )
-        patch.setattr(
-            Health, "get", lambda self: (answered.update({number_of(self): passes[0]}), get(self))[1]
-        )
-        count()
-        replies = await asyncio.gather(*[server.ask(f"/health?{number}") for number in range(10)])
+    def noted(where, work):
+        def work_and_note(handler):
+            where[handler.request.query] = passes
+            return work(handler)
+
+        return work_and_note
+
+    monkeypatch.setattr(Session, "_admit", noted(judged, Session._admit))
+    monkeypatch.setattr(Session, "get", noted(answered, Session.get))
+    count()
+    token = server.token()
+    replies = await asyncio.gather(*[server.ask_as(token, f"/api/session?{number}") for number in range(10)])
+    turning = False
     assert {reply.status for reply in replies} == {200}
-    assert sum(answered[number] > judged[number] for number in range(10)) >= 5
-    assert max(Counter(answered.values()).values()) <= 2
+    assert all(answered[number] > judged[number] for number in judged)
+    assert max(Counter(answered.values()).values()) == 1
 
 
 async def test_an_answer_that_is_late_is_whole(start):

@@ -3,8 +3,8 @@
 Order: Host (421), address limits (429), Origin (403), credential (401), scope (403), misuse of the token (429). The
 number of its connections refuses nobody: see connect.py.
 Streams pass without waiting: with an async `prepare` a peer that leaves early gets `on_close` before `open`. Of any
-other request judging is one piece of work and answering another, where more than one is there: who has closed his half
-of the connection gets no answer that has to wait, for Tornado takes him for gone.
+request that counts as one by the limits judging is one piece of work and answering another, and whoever else is due
+gets a turn between them. Who has closed his half of the connection meanwhile has gone, for Tornado and so for us.
 """
 
 from __future__ import annotations
@@ -175,6 +175,12 @@ class Guarded(RequestHandler):
         """Whether this request came over TLS, ours or a trusted proxy's."""
         return self.peer.scheme == "https"
 
+    @property
+    def gone(self) -> bool:
+        """Whether the peer has left: what is done for it alone is done for nobody."""
+        connection: Any = self.request.connection
+        return bool(connection.stream.closed())
+
     # -- the guard -------------------------------------------------------------------------------
 
     def prepare(self) -> Awaitable[None] | None:
@@ -184,15 +190,27 @@ class Guarded(RequestHandler):
             return None
         self.peer = peer
         self._promise_tls()
+        refusal = None
         try:
             self._admit()
-        except RefusedError as refusal:
-            if refusal.status == 429 and self.may_wait and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
-                return self._refuse_late(refusal)
-            self._refuse(refusal)
-        if self.stream or not self.may_wait or not self.services.pieces or answered(self):
+        except RefusedError as error:
+            refusal = error
+        waiting = self._waiting(refusal)
+        if refusal is None:
+            return waiting
+        ref = self.note_refusal(refusal)
+        if waiting is not None:
+            return self._refuse_later(refusal, ref, waiting)
+        self._say_refused(refusal, ref)
+        return None
+
+    def _waiting(self, refusal: RefusedError | None) -> Awaitable[None] | None:
+        """What the answer waits for, if for anything."""
+        if not self.may_wait or answered(self):
             return None
-        return self.services.pieces.turn()
+        if refusal is not None and refusal.status == 429 and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
+            return self.services.held.wait(HOLD_S)
+        return None if self.stream or not self.rate_limited else self.services.pieces.turn()
 
     def _admit(self) -> None:
         self._check_host()
@@ -376,13 +394,9 @@ class Guarded(RequestHandler):
         self.services.refusals.add(noted, refusal.kind)
         return ref
 
-    async def _refuse_late(self, refusal: RefusedError) -> None:
-        ref = self.note_refusal(refusal)
-        await self.services.held.wait(HOLD_S)
+    async def _refuse_later(self, refusal: RefusedError, ref: str, waiting: Awaitable[None]) -> None:
+        await waiting
         self._say_refused(refusal, ref)
-
-    def _refuse(self, refusal: RefusedError) -> None:
-        self._say_refused(refusal, self.note_refusal(refusal))
 
     def _say_refused(self, refusal: RefusedError, ref: str) -> None:
         if refusal.status == 401 and self.page:  # noqa: PLR2004 - a person: to the sign-in page
@@ -436,7 +450,7 @@ class Guarded(RequestHandler):
             logger.error("what was asked for cannot be kept: %s", error)
             error = not_kept(full=error.full)
         if isinstance(error, RefusedError):
-            self._refuse(error)
+            self._say_refused(error, self.note_refusal(error))
             return
         ref, text = secrets.token_hex(4), responses.get(status_code, "error")
         code: ErrorCode = "internal"

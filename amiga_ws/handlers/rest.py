@@ -156,6 +156,8 @@ class Session(SessionApi):
     @answers(SessionInfo, status=201, also={503: Problem})
     def post(self) -> None:
         """Sign in: the cookie of a new session comes with the answer."""
+        if self.gone:
+            return  # before a link is used up
         now = self.services.clock.monotonic()
         if wait := self.services.rates.sign_ins.take(self.identity.subject, now):  # before a link is used up
             raise temporary(429, "sign-ins", "too many sign-ins of one subject", wait)
