@@ -281,10 +281,9 @@ class Server:
         self._ready = False
         await self._pause(self.settings.server.drain_s)
         self._listener.stop()
-        waited = bool(self.services.turns or self.services.held)
         self.services.turns.end()
         self.services.held.end()
-        await asyncio.sleep(ANSWERED_S if waited else 0)
+        await asyncio.sleep(ANSWERED_S)
         self._lag_timer.cancel()
         for timer in self._timers:
             timer.stop()

@@ -95,12 +95,12 @@ class Dialogue:
             return  # it left while we waited
         # Or its token has ended: then it is subscribed, and gets no state before it brings a new one.
         config = self._hub.fit(config)  # again: others may have subscribed meanwhile
-        self._hub.leave_group(client)
         window = self._hub.window(config.hours)
         state = self._hub.advance(window)
         seq, why = (NOTHING_SENT, None) if request.resume is None else window.find(request.resume)
         if not config.delta and seq != state.seq:
             seq = NOTHING_SENT  # without deltas an older state cannot be continued, only replaced
+        self._hub.leave_group(client)
         client.subscribe(config, window, seq)
         self._hub.join_group(client, config)
         client.say(Subscribed(config, seq != NOTHING_SENT, why), message_id)

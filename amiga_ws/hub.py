@@ -125,9 +125,11 @@ class Hub:
             if window is None:
                 continue  # its last client left while another group was served
             for start in range(0, len(clients), SLICE):
+                part = clients[start : start + SLICE]
                 if start:
                     await asyncio.sleep(0)
-                self._fan_out(window, clients[start : start + SLICE])
+                    part = [client for client in part if client.parked_at is None]  # not parked meanwhile
+                self._fan_out(window, part)
 
     def _fan_out(self, window: Window, clients: list[Client]) -> None:
         """The hot path: a few comparisons, one call and one system call for each client (docs/adr/0001).

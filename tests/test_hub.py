@@ -280,6 +280,38 @@ async def test_what_is_asked_before_the_end_of_a_token_gets_no_state_after_it(ro
     assert rooms.hub.hours_in_use() == frozenset()
 
 
+@pytest.mark.parametrize("busy", [False, True])
+async def test_who_is_parked_while_others_get_a_state_gets_none(rooms, busy):
+    for number in range(SLICE):
+        await rooms.viewer(who=identity(f"s{number}"))
+    last = await rooms.viewer(who=identity("last", left_s=5))
+    last.transport.full = busy
+    rooms.feed.total += 1
+    await rooms.feed.refresh(rooms.hub.hours_in_use())
+    publishing = asyncio.ensure_future(rooms.hub.publish(rooms.hub.due(0, 1)))
+    await asyncio.sleep(0)
+    rooms.time.pass_(6.0)
+    rooms.hub.expire_due(last.client)
+    await publishing
+    last.drain()
+    assert last.client.parked_at is not None
+    assert "metrics_update" not in last.names()
+
+
+async def test_a_subscription_that_fails_while_parked_leaves_no_window_behind(rooms, monkeypatch):
+    peer = await rooms.viewer(who=identity(left_s=5))
+    rooms.feed.gate.clear()
+    asked = asyncio.ensure_future(peer.ask("subscribe", hours=48))
+    await asyncio.sleep(0.01)
+    rooms.time.pass_(6.0)
+    monkeypatch.setattr(rooms.hub, "advance", lambda _: 1 / 0)
+    rooms.feed.gate.set()
+    with pytest.raises(ZeroDivisionError):
+        await asked
+    rooms.hub.remove(peer.client)
+    assert rooms.hub.hours_in_use() == frozenset()
+
+
 async def test_renewal_is_followed_by_the_newest_state(rooms):
     rooms.tokens["new"] = identity(left_s=3600)
     peer = await rooms.viewer(hours=48, interval=60, who=identity(left_s=5))
