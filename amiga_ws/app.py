@@ -281,9 +281,11 @@ class Server:
         self._ready = False
         await self._pause(self.settings.server.drain_s)
         self._listener.stop()
-        self.services.turns.end()
-        self.services.held.end()
-        await asyncio.sleep(ANSWERED_S)
+        services = self.services
+        waiting = services.turns or services.held or services.pieces
+        services.turns.end()
+        services.held.end()
+        await asyncio.sleep(ANSWERED_S if waiting else 0)
         self._lag_timer.cancel()
         for timer in self._timers:
             timer.stop()

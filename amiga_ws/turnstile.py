@@ -27,6 +27,10 @@ class Turnstile:
             loop.call_soon(self._turn, loop)
         await place
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         left = self._each_pass
         while left and self._waiting:
