@@ -7,10 +7,10 @@
 Each flood comes from a few attackers with a good token, who come back as soon as they are let in, from the address
 that four honest viewers have too; they ping 50 times a second in all and tell how long the answers took. The server
 tells how long its loop was busy at a time (timed.py), and from that comes how long at most 99 % of all who come at any
-moment wait for it ("p99 wait"): unlike the viewers' times it has no delay of the machine in it. Before each flood comes
-a quiet time of the same length, so that every figure stands beside its own. The server has one core, all others share
-another; attackers run where nobody else wants to, or the viewers' times would be those of their own core. 127.0.0.1
-only.
+moment wait for it ("p99 wait"): there is no time in it in which others had the core, as there is in the viewers' times.
+Before each flood comes a quiet time of the same length, so that every figure stands beside its own. The server has one
+core, all others share another; attackers run where nobody else wants to, or the viewers' times would be those of their
+own core. 127.0.0.1 only.
 
 A new flood is a function with `@flood(...)` here: a coroutine that attacks once and returns, given where and as whom.
 """

@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Follow until the end, which gives the exit code. Raises UsageError."""
     from amiga_ws.watch.client import SignInError, WatchError  # noqa: PLC0415 - other commands need no Tornado
-    from amiga_ws.watch.session import Options, watch  # noqa: PLC0415
-    from amiga_ws.watch.streams import Access, Wanted  # noqa: PLC0415
-    from amiga_ws.watch.text import clean  # noqa: PLC0415
-    from amiga_ws.watch.views import JsonLines, Lines, Once, Screen, View  # noqa: PLC0415
+    from amiga_ws.watch.session import Options, watch  # noqa: PLC0415 - likewise
+    from amiga_ws.watch.streams import Access, Wanted  # noqa: PLC0415 - likewise
+    from amiga_ws.watch.text import clean  # noqa: PLC0415 - likewise
+    from amiga_ws.watch.views import JsonLines, Lines, Once, Screen, View  # noqa: PLC0415 - likewise
 
     try:
         address = Address.parse(args.url)

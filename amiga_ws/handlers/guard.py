@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import responses
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -114,7 +115,7 @@ class Services:
     deflating: int = 0  # WebSockets with compression
     held: Waits = field(default_factory=Waits)  # refusals that are told late
     turns: Waits = field(default_factory=Waits)  # requests that came too fast
-    pieces: Turnstile = field(default_factory=lambda: Turnstile(1))  # of requests, each 0.1 to 0.4 ms of work
+    pieces: Turnstile = field(default_factory=lambda: Turnstile(1))  # of requests
 
 
 class Guarded(RequestHandler):
@@ -208,7 +209,8 @@ class Guarded(RequestHandler):
         """What the answer waits for, if for anything."""
         if not self.may_wait or answered(self):
             return None
-        if refusal is not None and refusal.status == 429 and len(self.services.held) < MAX_HELD:  # noqa: PLR2004
+        too_fast = refusal is not None and refusal.status == HTTPStatus.TOO_MANY_REQUESTS
+        if too_fast and len(self.services.held) < MAX_HELD:
             return self.services.held.wait(HOLD_S)
         return None if self.stream or not self.rate_limited else self.services.pieces.turn()
 
@@ -454,12 +456,12 @@ class Guarded(RequestHandler):
             return
         ref, text = secrets.token_hex(4), responses.get(status_code, "error")
         code: ErrorCode = "internal"
-        if isinstance(error, HTTPError) and status_code < 500:  # noqa: PLR2004
+        if isinstance(error, HTTPError) and status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             text, code = (error.get_message() or text)[:200], "invalid_request"
         else:
             path = printable(self.request.path)
             logger.error("error %d %s %s ref=%s", status_code, self.request.method, path, ref)
-        if status_code == 405:  # noqa: PLR2004
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", self.allowed_methods)
         self.finish_problem(Problem(text, code, ref))
 

@@ -24,11 +24,10 @@ from tornado.web import Application
 
 from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.peer import key_of
-from amiga_ws.handlers.rates import UNPROVEN
+from amiga_ws.handlers.rates import MAX_WAIT_S, UNPROVEN
 from amiga_ws.turnstile import Turnstile
 
 SILENT = 40  # at least, of connections of an address that wait for their (next) request: a browser has six
-MAX_WAIT_S = 2.0  # of a connection or request that comes too fast; one whose turn comes later is closed
 MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 

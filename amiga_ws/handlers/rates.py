@@ -8,7 +8,8 @@ from amiga_ws.ratelimit import BucketTable, Pace
 UNPROVEN = 4.0  # what a connection costs until it has brought a whole request; then it is one
 BEGUN = 30  # at least, of connections and of requests of any kind: a second and address
 CONNECTS_BURST, BEGUN_BURST = 60, 300  # at least, in a burst
-SPREAD_S = 2.0  # a whole burst is begun in this time: it takes a tenth of the loop's, and not all of it
+# Of who comes too fast; who would have to wait longer is closed. All of a burst is begun in this time.
+MAX_WAIT_S = 2.0
 TOGETHER = 12  # of it in one moment: a browser opens six connections
 SIGN_IN_FAILURES = 5  # a minute and address
 SIGN_INS = 60  # a minute and subject: each sign-out is kept until its session would have ended
@@ -37,7 +38,7 @@ class Rates:
         # As many as could be of use if each brought one request or one stream.
         useful = max(BEGUN, requests + streams)
         connects_burst = UNPROVEN * max(CONNECTS_BURST, requests_burst + streams_burst)
-        self.connects.set_limit(useful, connects_burst, SPREAD_S, UNPROVEN * TOGETHER)
+        self.connects.set_limit(useful, connects_burst, MAX_WAIT_S, UNPROVEN * TOGETHER)
         # The files of pages, which are no requests by the limit, come many at once.
         begun_burst = max(BEGUN_BURST, 5 * requests_burst + streams_burst)
-        self.begun.set_limit(useful, begun_burst, SPREAD_S, TOGETHER)
+        self.begun.set_limit(useful, begun_burst, MAX_WAIT_S, TOGETHER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import Future
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from tornado.httputil import HTTPHeaders
@@ -60,7 +61,7 @@ class MetricsSocket(Guarded, StrictSocket):
         self.clear_header("Server")
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
-        if self.get_status() != 101:  # noqa: PLR2004
+        if self.get_status() != HTTPStatus.SWITCHING_PROTOCOLS:
             super().set_default_headers()
         return super().finish(chunk)
 

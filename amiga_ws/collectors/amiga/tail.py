@@ -168,7 +168,7 @@ class Tail:
             return 0
         # A day more for the two ways of writing times; ten characters are a date in all of them.
         oldest = self._times.text(now - HORIZON_S - 86400)[:10]
-        found = database.query(f"SELECT min(id) FROM {table} WHERE timestamp >= ?", (oldest,))  # noqa: S608
+        found = database.query(f"SELECT min(id) FROM {table} WHERE timestamp >= ?", (oldest,))  # noqa: S608 - as below
         if found and found[0][0] is not None:
             return int(found[0][0]) - 1
         newest = database.query(f"SELECT max(id) FROM {table}")  # noqa: S608 - a name from this module
