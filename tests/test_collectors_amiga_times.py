@@ -33,6 +33,21 @@ def test_a_time_with_z_is_utc_whatever_the_zone(moment, name):
     assert times.parse_utc(moment.isoformat()) == pytest.approx(expected, abs=1e-6)
 
 
+WRITTEN = st.builds(
+    lambda moment, separator, zone: moment.isoformat(separator) + zone,
+    st.datetimes(dt.datetime(2026, 11, 20), dt.datetime(2026, 11, 22)),  # noqa: DTZ001 - naive on purpose
+    st.sampled_from("TTT "),
+    st.sampled_from(["Z", "Z", "", "+02:00"]),
+)
+
+
+@given(st.lists(st.one_of(WRITTEN, st.sampled_from([None, 7, "yesterday", "9999-99-99T99:99:99.999999Z"]))))
+def test_the_newest_of_several_is_the_latest_that_is_a_time(texts):
+    times = Times(MADRID)
+    known = [when for when in map(times.parse_utc, texts) if when is not None]
+    assert times.newest_utc(texts) == max(known, default=None)
+
+
 @given(st.text(max_size=40))
 def test_anything_else_is_no_time_and_no_error(text):
     value = Times(MADRID).parse(text)

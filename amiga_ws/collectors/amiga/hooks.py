@@ -190,12 +190,11 @@ class HookLogs:
     def _take(self, session: HookSession, lines: list[HookLine], bad: int) -> None:
         session.bad_lines += bad
         session.lines += len(lines)
+        when = self._times.newest_utc([line.timestamp for line in lines])
+        if when is not None:
+            session.last = when if session.last is None else max(session.last, when)
+            self.newest = when if self.newest is None else max(self.newest, when)
         for line in lines:
-            when = self._times.parse_utc(line.timestamp)
-            if when is not None and (session.last is None or when > session.last):
-                session.last = when
-                if self.newest is None or when > self.newest:
-                    self.newest = when
             task_id = line.task_id
             if task_id != session.task_id and isinstance(task_id, str) and task_id != session.session_id:
                 self._link(session, task_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
@@ -77,6 +77,19 @@ class Times:
                 self._utc = Times(dt.UTC)
             return self._utc.parse(text[:-1])
         return _epoch(_read(text.strip()), dt.UTC)
+
+    def newest_utc(self, texts: Iterable[object]) -> float | None:
+        """The latest `parse_utc` of these, None if none is a time; of the usual form, which sorts, one is read."""
+        usual: list[str] = []
+        times: list[float | None] = []
+        for text in texts:
+            if isinstance(text, str) and len(text) == _UTC_CHARS and text[10] == "T" and text[-1] == "Z":
+                usual.append(text)
+            else:
+                times.append(self.parse_utc(text))
+        usual.sort(reverse=True)
+        times.append(next((when for when in map(self.parse_utc, usual) if when is not None), None))
+        return max((when for when in times if when is not None), default=None)
 
     def day(self, epoch: float) -> dt.date:
         """The local calendar day of `epoch`."""
