@@ -42,6 +42,7 @@ from amiga_ws.handlers.routes import application, missing_files
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.listening import (
+    HEAD_BYTES,
     REACHABLE,
     Listener,
     MisconfiguredError,
@@ -76,7 +77,7 @@ HTTP_LIMITS = {
     "idle_connection_timeout": 15.0,
     "body_timeout": 10.0,
     "max_body_size": 64 * 1024,
-    "max_header_size": 16 * 1024,
+    "max_header_size": HEAD_BYTES,
     "max_buffer_size": 1024 * 1024 + 128 * 1024,  # the largest message, and what is read along with it
 }
 # What a reload takes in: the rest stands in open connections and running collectors.

@@ -21,9 +21,14 @@ logger = logging.getLogger(__name__)
 BACKLOG = 1024
 # Tornado accepts 128 in one go: when 2,000 viewers came back at once, their handshakes held the loop for 0.9 s.
 ACCEPT_SLICE = 8
-# At once. Tornado's 64 KiB are made for each read, and it looks for the end of a head in all of them.
-READ_BYTES = 16 * 1024
+HEAD_BYTES = 16 * 1024
 MAX_LINES = 100  # of a head, as Apache takes: two thousand are 5 ms of parsing
+# Read at once: Tornado's 64 KiB are made for each read. With the one more, a head that is too long is known for one
+# after the first read.
+READ_BYTES = HEAD_BYTES + 1
+# Where Tornado looks for the end of a head, and a pattern that ends at the same place. It begins with one letter, which
+# is looked for with memchr: 10 us instead of 280 for 16 KiB without an end.
+HEAD_END, QUICK_HEAD_END = b"\r?\n\r?\n", b"\n\r?\n"
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FILES = 32  # descriptors no connection gets: for SQLite, revocations, static files
 ACCEPT_PAUSE_S = 0.1  # while there is no descriptor; the socket stays readable, and the loop would spin
@@ -71,7 +76,7 @@ class _BriefHeads(BaseIOStream):
 
     async def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> bytes:
         """As Tornado's. Raises HTTPInputError, which is answered with 400 and ends the connection."""
-        head = await super().read_until_regex(regex, max_bytes)
+        head = await super().read_until_regex(QUICK_HEAD_END if regex == HEAD_END else regex, max_bytes)
         if self.closed():
             raise StreamClosedError  # by the timeout for heads, which expects nothing else any more
         if head.count(b"\n") > MAX_LINES:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
+import re
 import resource
 import socket
 import sys
@@ -12,8 +14,11 @@ import time
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from processes import CHECKOUT, Running, completed
 from servers import eventually
+from tornado.iostream import BaseIOStream
 
 from amiga_ws import listening
 
@@ -68,6 +73,48 @@ async def test_connections_are_accepted_a_few_at_a_time(start, monkeypatch):
     for peer in peers:
         peer.close()
     assert (await server.ask("/health")).status == 200
+
+
+@given(st.text(alphabet="\r\nx", max_size=12))
+def test_the_quick_pattern_ends_where_tornados_does(text):
+    ends = [re.search(pattern, text.encode()) for pattern in (listening.HEAD_END, listening.QUICK_HEAD_END)]
+    assert len({found and found.end() for found in ends}) == 1
+
+
+async def test_heads_are_searched_by_the_quick_pattern(start, monkeypatch):
+    """Should Tornado search by another one some day, ours would be passed by."""
+    server = await start()
+    searched = []
+    read = BaseIOStream.read_until_regex
+
+    def noted(self, regex, max_bytes=None):
+        searched.append((regex, max_bytes))
+        return read(self, regex, max_bytes)
+
+    monkeypatch.setattr(BaseIOStream, "read_until_regex", noted)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\n\r\n".encode()
+    )
+    assert b" 200 " in await reader.readline()
+    await reader.read()
+    writer.close()
+    assert set(searched) == {(listening.QUICK_HEAD_END, listening.HEAD_BYTES)}
+
+
+@pytest.mark.parametrize("size", [listening.HEAD_BYTES, listening.HEAD_BYTES + 1])
+async def test_a_head_of_all_the_bytes_it_may_have_is_read_and_one_of_more_is_not(start, size):
+    server = await start()
+    opening = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\nX: ".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(opening.ljust(size - 4, b"x") + b"\r\n\r\n")
+    try:
+        answer = await reader.read()
+    except ConnectionError:  # cut, with bytes on their way
+        answer = b""
+    assert answer.startswith(b"HTTP/1.1 200 ") == (size == listening.HEAD_BYTES)
+    assert (await server.ask("/health")).status == 200
+    writer.close()
 
 
 def test_without_descriptors_it_waits_quietly_and_goes_on(tmp_path):
