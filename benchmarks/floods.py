@@ -3,14 +3,16 @@
 
     .venv/bin/python benchmarks/floods.py                      # 12 s for each
     .venv/bin/python benchmarks/floods.py --only ping --seconds 5
+    .venv/bin/python benchmarks/floods.py --rounds 5           # quiet and flood by turns, five times each
 
 Each flood comes from a few attackers with a good token, who come back as soon as they are let in, from the address
 that four honest viewers have too; they ping 50 times a second in all and tell how long the answers took. The server
 tells how long its loop was busy at a time (timed.py), and from that comes how long at most 99 % of all who come at any
 moment wait for it ("p99 wait"): there is no time in it in which others had the core, as there is in the viewers' times.
-Before each flood comes a quiet time of the same length, so that every figure stands beside its own. The server has one
-core, all others share another; attackers run where nobody else wants to, or the viewers' times would be those of their
-own core. 127.0.0.1 only.
+Before each flood comes a quiet time of the same length, so that every figure stands beside its own. Several rounds take
+both by turns and count them together: what the machine does meanwhile is in both ("p99 x": the viewers' p99 in floods
+to that of quiet times). The server has one core, all others share another; attackers run where nobody else wants to, or
+the viewers' times would be those of their own core. 127.0.0.1 only.
 
 A new flood is a function with `@flood(...)` here: a coroutine that attacks once and returns, given where and as whom.
 """
@@ -53,7 +55,7 @@ AGAIN_S = 0.05  # before an attacker that was turned away comes back
 MASK = b"\x0f\xf0\x55\xaa"
 SETTINGS = ("server.port=0", "server.deflate=true")
 QUIET = ("cpu %", "p50 ms", "p99 ms", "max ms", "p99 wait", "RSS +MiB", "log lines")
-COLUMNS = (*QUIET, "let in", "turned away", "frames")
+COLUMNS = (*QUIET, "p99 x", "let in", "turned away", "frames")
 
 
 @dataclass
@@ -237,30 +239,45 @@ async def attackers(name: str, target: Target) -> None:
     print(json.dumps({**target.done, "codes": target.codes}))
 
 
-async def measure(
-    server: Child, log: Path, viewers: list[Viewer], seconds: float, child: Child | None
-) -> dict[str, Any]:
-    """What the server and the viewers had of the next seconds."""
+@dataclass
+class Seen:
+    """What the server and the viewers had of some seconds, in one piece or several."""
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    waits_ms: list[float] = field(default_factory=list)
+    busy_s: list[float] = field(default_factory=list)
+    grown_bytes: int = 0
+    log_lines: int = 0
+
+    def figures(self) -> dict[str, float]:
+        """By column."""
+        waits = sorted(self.waits_ms) or [float("nan")]
+        return {
+            "cpu %": self.cpu_s / self.seconds * 100,
+            "p50 ms": statistics.median(waits),
+            "p99 ms": waits[int(len(waits) * 0.99)],
+            "max ms": waits[-1],
+            "p99 wait": wait_s(self.busy_s, self.seconds, 0.99) * 1000,
+            "RSS +MiB": self.grown_bytes / 2**20,
+            "log lines": self.log_lines,
+        }
+
+
+async def watch(server: Child, log: Path, viewers: list[Viewer], seconds: float, seen: Seen) -> None:
+    """Add what the next seconds bring to `seen`."""
     for viewer in viewers:
         viewer.waits_ms.clear()
     busy_s(server)
     before = machine.cpu_s(server.pid), machine.rss_bytes(server.pid), lines(log)
     begun = time.monotonic()
     await asyncio.sleep(seconds)
-    used = (machine.cpu_s(server.pid) - before[0]) / (time.monotonic() - begun)
-    waits = sorted(wait for viewer in viewers for wait in viewer.waits_ms) or [float("nan")]
-    found = {
-        "cpu %": used * 100,
-        "p50 ms": statistics.median(waits),
-        "p99 ms": waits[int(len(waits) * 0.99)],
-        "max ms": waits[-1],
-        "p99 wait": wait_s(busy_s(server), seconds, 0.99) * 1000,
-        "RSS +MiB": (machine.rss_bytes(server.pid) - before[1]) / 2**20,
-        "log lines": lines(log) - before[2],
-    }
-    if child is not None:
-        found |= await asyncio.to_thread(child.answer, START_S)
-    return found
+    seen.cpu_s += machine.cpu_s(server.pid) - before[0]
+    seen.seconds += time.monotonic() - begun
+    seen.waits_ms += [wait for viewer in viewers for wait in viewer.waits_ms]
+    seen.busy_s += busy_s(server)
+    seen.grown_bytes += machine.rss_bytes(server.pid) - before[1]
+    seen.log_lines += lines(log) - before[2]
 
 
 def busy_s(server: Child) -> list[float]:
@@ -286,7 +303,7 @@ def lines(log: Path) -> int:
     return log.read_bytes().count(b"\n")
 
 
-async def run(names: list[str], seconds: float) -> dict[str, dict[str, Any]]:
+async def run(names: list[str], seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
     """Quiet and flood by turns."""
     server_core, load_core = machine.cores()
     os.sched_setaffinity(0, {load_core})
@@ -307,22 +324,24 @@ async def run(names: list[str], seconds: float) -> dict[str, dict[str, Any]]:
                 await asyncio.sleep(PING_EACH_S / VIEWERS)  # one after another: not all meet the same tick
             await asyncio.sleep(3)  # what a start does
             for each in names:
-                quiet = await measure(server, folder / "log", viewers, seconds, None)
-                attack = [
-                    sys.executable,
-                    sys.argv[0],  # this file, or one with more floods
-                    "--attack",
-                    each,
-                    str(port),
-                    token_of(authority, "attacker"),
-                ]
-                child = Child([*attack, str(seconds)], load_core, folder / "attack.log")
-                try:
-                    results[each] = {"quiet": quiet} | await measure(
-                        server, folder / "log", viewers, seconds, child
-                    )
-                finally:
-                    child.end()
+                quiet, flooded = Seen(), Seen()
+                done: Counter[str] = Counter()
+                codes: Counter[str] = Counter()
+                attack = [sys.executable, sys.argv[0]]  # this file, or one with more floods
+                attack += ["--attack", each, str(port), token_of(authority, "attacker"), str(seconds)]
+                for _ in range(rounds):
+                    await watch(server, folder / "log", viewers, seconds, quiet)
+                    child = Child(attack, load_core, folder / "attack.log")
+                    try:
+                        await watch(server, folder / "log", viewers, seconds, flooded)
+                        answer = await asyncio.to_thread(child.answer, START_S)
+                    finally:
+                        child.end()
+                    codes.update(answer.pop("codes"))
+                    done.update(answer)
+                figures, before = flooded.figures(), quiet.figures()
+                figures["p99 x"] = figures["p99 ms"] / before["p99 ms"]
+                results[each] = {"quiet": before, **figures, **done, "codes": codes}
                 show(each, results[each])
             for viewer in viewers:
                 viewer.leave()
@@ -350,6 +369,7 @@ def main() -> int:
         "--only", action="append", metavar="TEXT", help="floods whose name holds TEXT; may repeat"
     )
     options.add_argument("--seconds", type=float, default=12, help="of each flood (12)")
+    options.add_argument("--rounds", type=int, default=1, help="quiet times and floods of each (1)")
     options.add_argument(
         "--json", type=Path, default=ROOT / ".bench" / "floods.json", help="where the figures go"
     )
@@ -362,7 +382,7 @@ def main() -> int:
         return 0
     names = [name for name in FLOODS if not given.only or any(text in name for text in given.only)]
     print(f"{'':>36}" + "".join(f"{key:>12}" for key in COLUMNS) + "  how they ended")
-    results = asyncio.run(run(names, given.seconds))
+    results = asyncio.run(run(names, given.seconds, given.rounds))
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(results, indent=1) + "\n")
     return 0

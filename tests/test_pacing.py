@@ -240,19 +240,32 @@ async def test_what_waits_is_closed_when_the_server_stops(start):
         peer.close()
 
 
-async def test_a_connection_costs_less_when_it_has_brought_a_whole_request(server):
-    def left():
-        bucket = server.services.rates.connects._whole._bucket("127.0.0.1", server.clock.monotonic())
-        bucket.wait_s(server.clock.monotonic())
-        return bucket._tokens
+def left_of_pace(server):
+    """What 127.0.0.1 has left to connect with."""
+    now = server.clock.monotonic()
+    bucket = server.services.rates.connects._whole._bucket("127.0.0.1", now)
+    bucket.wait_s(now)
+    return bucket._tokens
 
-    before = left()
+
+async def test_a_connection_costs_less_when_it_has_brought_a_request(server):
+    before = left_of_pace(server)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    await eventually(lambda: left() < before - 3)
+    await eventually(lambda: left_of_pace(server) < before - 3)
     for _ in range(2):  # the second one gives nothing back
         writer.write(request_bytes("GET", "/health", f"127.0.0.1:{server.port}", close=False))
         assert (await read_head(reader)).status == 200
-        assert before - 1.5 < left() <= before
+        assert before - 1.5 < left_of_pace(server) <= before
+    writer.close()
+
+
+@pytest.mark.parametrize("head", [f"GET /health?{'a=1&' * 3000} HTTP/1.1", "GET /health HTTP/1.1\r\nA: \0"])
+async def test_what_is_refused_as_no_request_makes_no_connection_cheaper(server, head):
+    before = left_of_pace(server)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"{head}\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+    assert (await read_head(reader)).status == 400
+    assert left_of_pace(server) < before - 2
     writer.close()
 
 

@@ -40,7 +40,7 @@ class PacedApplication(Application):
         # Weak: nobody tells us of a connection that ends before its first request.
         self._silent: WeakKeyDictionary[IOStream, None] = WeakKeyDictionary()
         self._silent_of: dict[str, WeakKeyDictionary[IOStream, None]] = {}  # by address
-        self._proven: WeakSet[IOStream] = WeakSet()  # have brought a whole request
+        self._proven: WeakSet[IOStream] = WeakSet()  # have brought a request
 
     def connection_wait_s(self, remote: str, room: bool) -> float | None:
         """Seconds until a new connection is looked at, None if not at all; a trusted proxy's at once.
@@ -79,12 +79,14 @@ class PacedApplication(Application):
             if stream.closed() or not await self._turn(key) or stream.closed():
                 stream.close()
                 return False
+            return True
+
+        def proven() -> None:
             if stream not in self._proven:
                 self._proven.add(stream)
                 services.rates.connects.give_back(key, UNPROVEN - 1)
-            return True
 
-        return _InTurn(super().start_request(server_conn, request_conn), whole, turn, services.pieces)
+        return _InTurn(super().start_request(server_conn, request_conn), whole, turn, proven, services.pieces)
 
     def _queue_of(self, key: str) -> WeakKeyDictionary[IOStream, None]:
         queue = self._silent_of.get(key)
@@ -130,11 +132,13 @@ class _InTurn(HTTPMessageDelegate):
         inner: HTTPMessageDelegate,
         whole: Callable[[], object],
         turn: Callable[[], Awaitable[bool]],
+        proven: Callable[[], object],
         pieces: Turnstile,
     ) -> None:
         self._inner = inner
         self._whole = whole  # to be told when the whole request is here
         self._turn = turn  # False where it is not to be looked at
+        self._proven = proven  # to be told that it is a request, and not one that is refused as none
         self._pieces = pieces
         self._begun = False  # to be handed on
         self._body = False  # some of it has come
@@ -148,6 +152,7 @@ class _InTurn(HTTPMessageDelegate):
         if not self._begun:
             return
         answer = self._inner.headers_received(start_line, headers)
+        self._proven()
         if answer is not None:
             await answer
 

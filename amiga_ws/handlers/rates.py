@@ -5,7 +5,7 @@ from __future__ import annotations
 from amiga_ws.config import Limits
 from amiga_ws.ratelimit import BucketTable, Pace
 
-UNPROVEN = 4.0  # what a connection costs until it has brought a whole request; then it is one
+UNPROVEN = 4.0  # what a connection costs until it has brought a request; then it is one
 BEGUN = 30  # at least, of connections and of requests of any kind: a second and address
 CONNECTS_BURST, BEGUN_BURST = 60, 300  # at least, in a burst
 # Of who comes too fast; who would have to wait longer is closed. All of a burst is begun in this time.
