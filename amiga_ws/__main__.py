@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amiga_ws import __version__
-from amiga_ws.auth.keys import BadKeyError
-from amiga_ws.auth.tokens import TokenRefusedError
-from amiga_ws.cli import check, revoke, serve, show, standalone, token, watch
-from amiga_ws.cli.arguments import EXIT_USAGE, UsageError
-from amiga_ws.config import ConfigError
-from amiga_ws.state import StateError
+
+try:
+    from amiga_ws.auth.keys import BadKeyError
+    from amiga_ws.auth.tokens import TokenRefusedError
+    from amiga_ws.cli import check, revoke, serve, show, standalone, token, watch
+    from amiga_ws.cli.arguments import EXIT_USAGE, UsageError
+    from amiga_ws.config import ConfigError
+    from amiga_ws.state import StateError
+except ModuleNotFoundError as missing:
+    if (missing.name or "").startswith("amiga_ws"):
+        raise
+    sys.exit(
+        f"amiga_ws: {missing.name} is not installed for {sys.executable}. "
+        "In a checkout scripts/run installs what is needed and starts; else: pip install PATH-OF-THE-CHECKOUT"
+    )
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 EXIT_PIPE = 141  # 128 + SIGPIPE

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from processes import Running, clean_environment, completed
+from processes import CHECKOUT, Running, clean_environment, completed
 
 from amiga_ws import __version__, state
 from amiga_ws.__main__ import main
@@ -95,6 +95,17 @@ def test_wrong_configuration_shows_no_traceback_in_a_real_process(folder):
     assert done.stderr == (
         "amiga_ws: --set: server.prot: expected the key of a setting; did you mean server.port?\n"
     )
+
+
+def test_without_what_it_needs_it_says_so(folder):
+    """As where the system's Python is taken instead of the environment's."""
+    bare = [sys.executable, "-S", "-m", "amiga_ws", "serve"]
+    done = completed(bare, env=clean_environment(PYTHONPATH=str(CHECKOUT)))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("amiga_ws: ")
+    assert "is not installed" in done.stderr
+    assert "scripts/run" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_simulate_gets_its_own_options(command):

@@ -20,6 +20,11 @@ from amiga_ws.simulate.story import Story
 from amiga_ws.simulate.truth import Call, Task
 
 WORKSPACE = "/srv/code/ledger-api"
+MOST_QUEUED = 3  # so that the list stays readable
+LINES_EVERY = 4  # calls, between two lines of output in a task's log
+TWO_AT_ONCE = 0.12  # of the answers of a model
+STOPPED_THEN_FAILED = 0.7  # of the stops: AMIGA overwrites them
+DAY_HOURS = range(7, 22)
 Act = Iterator[float]  # yields seconds to wait
 
 
@@ -113,9 +118,9 @@ class Play:
         stage.add(self.chat(), 3.0)
 
     def jobs(self) -> Act:
-        """New tasks; held back while three wait, so that the queue stays readable."""
+        """New tasks; held back while some wait."""
         while True:
-            if len(self.queue) < 3:  # noqa: PLR2004
+            if len(self.queue) < MOST_QUEUED:
                 self.enqueue()
             yield self._wait(self.pace.job_s)
 
@@ -149,7 +154,7 @@ class Play:
         yield self._wait(self.pace.think_s)
         for number in range(rng.randint(*self.pace.calls)):
             yield from self.use_tools(task, model)
-            if number % 4 == 3:  # noqa: PLR2004
+            if number % LINES_EVERY == LINES_EVERY - 1:
                 lines = rng.randint(3, 90)
                 sim.add_activity(task, f"Processing... {lines} output lines", lines)
             yield self._wait(self.pace.think_s)
@@ -160,7 +165,7 @@ class Play:
         """One answer of the model and the tool call it asks for, now and then two side by side."""
         session = owner.session if isinstance(owner, Task) else owner
         self.transcripts.invent(session, MODELS[model], at=self.sim.clock())
-        uses = [self.story.use(WORKSPACE) for _ in range(1 if self.sim.rng.random() < 0.88 else 2)]  # noqa: PLR2004
+        uses = [self.story.use(WORKSPACE) for _ in range(1 if self.sim.rng.random() < 1 - TWO_AT_ONCE else 2)]
         calls: list[Call] = []
         for use in uses:
             calls.append(self.sim.start_tool(owner, use.tool, use.parameters))
@@ -185,7 +190,7 @@ class Play:
             sim.start_tool(task, use.tool, use.parameters)
             yield self._wait(self.pace.think_s)
             if way == "stop":
-                sim.stop_task(task, STOPPED, then_fails=sim.rng.random() < 0.7)  # noqa: PLR2004
+                sim.stop_task(task, STOPPED, then_fails=sim.rng.random() < STOPPED_THEN_FAILED)
             else:
                 self.processes.end(task.pid)
                 yield self._wait(self.pace.think_s * 3)
@@ -233,7 +238,7 @@ class Play:
 
     def _wait(self, usual_s: float) -> float:
         seconds = usual_s * self.sim.rng.uniform(0.4, 1.6)
-        if self.pace.nights and not 7 <= datetime.fromtimestamp(self.sim.clock(), UTC).hour < 22:  # noqa: PLR2004
+        if self.pace.nights and datetime.fromtimestamp(self.sim.clock(), UTC).hour not in DAY_HOURS:
             seconds *= 5
         return seconds
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 NOTHING = "–"  # noqa: RUF001 - an en dash: unknown is never 0
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 KIB = 1024
+CENT = 0.01
 SHORTEST_TENTHS = 10  # below this a number gets one decimal
 
 Segment = tuple[str, str]  # text and the name of its style, "" for none
@@ -137,7 +138,7 @@ def money(value: float | None, currency: str) -> str:
     """`$1.23`, `0.004 EUR`: a cost below a hundredth shows its first digit that counts."""
     if value is None:
         return NOTHING
-    number = f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1g}"  # noqa: PLR2004
+    number = f"{value:.2f}" if value == 0 or abs(value) >= CENT else f"{value:.1g}"
     return f"${number}" if currency == "USD" else f"{number} {currency}"
 
 
