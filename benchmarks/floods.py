@@ -52,6 +52,7 @@ VIEWERS = 4
 PING_EACH_S = 0.08  # of each: no more than messages_per_second allows
 WAIT_ERROR_S = 1e-6
 AGAIN_S = 0.05  # before an attacker that was turned away comes back
+SETTLE_S = 13.0  # after a flood: refusals are told 2 s late, answers that nobody takes lie for up to 12 s
 MASK = b"\x0f\xf0\x55\xaa"
 SETTINGS = ("server.port=0", "server.deflate=true")
 QUIET = ("cpu %", "p50 ms", "p99 ms", "max ms", "p99 wait", "RSS +MiB", "log lines")
@@ -337,6 +338,7 @@ async def run(names: list[str], seconds: float, rounds: int) -> dict[str, dict[s
                         answer = await asyncio.to_thread(child.answer, START_S)
                     finally:
                         child.end()
+                    await asyncio.sleep(SETTLE_S)
                     codes.update(answer.pop("codes"))
                     done.update(answer)
                 figures, before = flooded.figures(), quiet.figures()

@@ -117,6 +117,17 @@ async def test_a_head_of_all_the_bytes_it_may_have_is_read_and_one_of_more_is_no
     writer.close()
 
 
+async def test_the_kernel_keeps_little_for_a_peer_that_reads_nothing(start):
+    server = await start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /static/uplot.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    await reader.read(1)
+    (connection,) = server._http._connections
+    accepted = connection.stream.socket
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == listening.NOTSENT_BYTES
+    writer.close()
+
+
 def test_without_descriptors_it_waits_quietly_and_goes_on(tmp_path):
     with serving(tmp_path, "prlimit", "--nofile=120:120") as running:
         port = int(running.url.rpartition(":")[2])

@@ -13,9 +13,10 @@ from math import inf
 
 import pytest
 from servers import ServerInHand, eventually, pairs, parse_reply, read_head, request_bytes, settings_in
+from tornado.iostream import IOStream
 
 from amiga_ws import app, listening
-from amiga_ws.handlers import guard, pacing, rates
+from amiga_ws.handlers import guard, pacing, rates, untaken
 from amiga_ws.handlers.peer import key_of, networks
 from amiga_ws.handlers.rest import Session
 from amiga_ws.turnstile import Turnstile
@@ -260,12 +261,15 @@ async def test_a_connection_costs_less_when_it_has_brought_a_request(server):
 
 
 @pytest.mark.parametrize("head", [f"GET /health?{'a=1&' * 3000} HTTP/1.1", "GET /health HTTP/1.1\r\nA: \0"])
-async def test_what_is_refused_as_no_request_makes_no_connection_cheaper(server, head):
-    before = left_of_pace(server)
+async def test_what_is_refused_as_no_request_makes_no_connection_cheaper(server, monkeypatch, head):
+    given_back = []
+    monkeypatch.setattr(server.services.rates.connects, "give_back", lambda *more: given_back.append(more))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(f"{head}\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
     assert (await read_head(reader)).status == 400
-    assert left_of_pace(server) < before - 2
+    assert not given_back
+    assert (await server.ask("/health")).status == 200
+    assert len(given_back) == 1
     writer.close()
 
 
@@ -275,7 +279,7 @@ async def test_what_is_refused_as_no_request_makes_no_connection_cheaper(server,
 async def test_an_address_has_so_many_connections_without_a_request_and_the_oldest_gives_way(
     start, monkeypatch
 ):
-    monkeypatch.setattr(pacing, "SILENT", 3)
+    monkeypatch.setattr(guard, "CROWD", 3)
     server = await start("limits.connections_per_address=2")
     stream = await server.events()  # its request is whole: it does not count
     peers, silent = [], server._http.request_callback._silent
@@ -307,6 +311,43 @@ async def test_addresses_that_have_no_silent_connection_any_more_are_forgotten(s
     for number in range(20):
         application._queue_of(f"192.0.2.{number}")
     assert len(application._silent_of) <= 3
+
+
+async def test_an_address_has_so_many_answers_that_it_does_not_take_and_the_oldest_is_given_up(
+    start, monkeypatch
+):
+    monkeypatch.setattr(guard, "CROWD", 3)
+    server = await start("limits.connections_per_address=1")
+    host = f"127.0.0.1:{server.port}"
+    more = request_bytes("GET", "/static/uplot.js", host, close=False) * 5  # a quarter of a megabyte
+    peers = []
+    lying = server.services.untaken._lying
+    for number in range(1, 6):
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        peer.connect(("127.0.0.1", server.port))
+        peer.sendall(more)
+        peers.append(peer)
+        await eventually(lambda number=number: len(lying.get("127.0.0.1", ())) == min(number, 3))
+    await eventually(lambda: len(server._http._connections) == 3)
+    assert (await server.ask("/static/uplot.js")).status == 200
+    for peer in peers:
+        peer.close()
+    await eventually(lambda: not lying["127.0.0.1"])
+
+
+async def test_addresses_that_took_all_their_answers_are_forgotten(monkeypatch):
+    monkeypatch.setattr(untaken, "MAX_ADDRESSES", 3)
+    answers = untaken.Untaken()
+    ends = [socket.socketpair() for _ in range(20)]
+    for number, (own, _) in enumerate(ends):
+        stream = IOStream(own)
+        answers.add(f"192.0.2.{number}", stream, 1)
+        answers.discard(f"192.0.2.{number}", stream)
+    assert len(answers._lying) <= 3
+    for own, other in ends:
+        own.close()
+        other.close()
 
 
 # -- requests ------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ from amiga_ws.handlers.refusals import (
     unauthorized,
     unavailable,
 )
+from amiga_ws.handlers.untaken import Untaken
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.measures import Measures
@@ -67,6 +68,7 @@ HSTS = "max-age=31536000"
 TAKEN_S, TAKEN_BYTES_S = 10.0, 32 * 1024  # what an answer may take on its way: so long, and at least so fast
 HOLD_S = 2.0  # a 429 is told so late: who asks again at once does so every two seconds
 MAX_HELD = 32  # of them at a time; they take from the descriptors that are reserved
+CROWD = 40  # at least, see Services.crowd: a browser has six connections
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
@@ -116,6 +118,12 @@ class Services:
     held: Waits = field(default_factory=Waits)  # refusals that are told late
     turns: Waits = field(default_factory=Waits)  # requests that came too fast
     pieces: Turnstile = field(default_factory=lambda: Turnstile(1))  # of requests
+    untaken: Untaken = field(default_factory=Untaken)
+
+    @property
+    def crowd(self) -> int:
+        """How many connections of an address may wait for a request, and as many for their answer to be taken."""
+        return max(CROWD, 2 * self.settings.limits.connections_per_address)
 
 
 class Guarded(RequestHandler):
@@ -376,10 +384,16 @@ class Guarded(RequestHandler):
         connection: Any = self.request.connection
         size = len(chunk) if isinstance(chunk, bytes) else 0
         done = super().finish(chunk)
-        if not done.done():
-            loop, stream = asyncio.get_running_loop(), connection.stream
-            timer = loop.call_later(TAKEN_S + size / TAKEN_BYTES_S, stream.close)
-            done.add_done_callback(lambda _: timer.cancel())
+        if not done.done() and hasattr(self, "peer"):
+            stream, untaken, address = connection.stream, self.services.untaken, self.address
+            timer = asyncio.get_running_loop().call_later(TAKEN_S + size / TAKEN_BYTES_S, stream.close)
+
+            def taken(_: Future[None]) -> None:
+                timer.cancel()
+                untaken.discard(address, stream)
+
+            done.add_done_callback(taken)
+            untaken.add(address, stream, self.services.crowd)
         return done
 
     # -- refusals --------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from amiga_ws.handlers.peer import key_of
 from amiga_ws.handlers.rates import MAX_WAIT_S, UNPROVEN
 from amiga_ws.turnstile import Turnstile
 
-SILENT = 40  # at least, of connections of an address that wait for their (next) request: a browser has six
 MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 
@@ -66,8 +65,7 @@ class PacedApplication(Application):
             queue.pop(stream, None)  # to the end
             queue[stream] = None
         if key is not None:
-            most = max(SILENT, 2 * services.settings.limits.connections_per_address)
-            while len(queues[-1]) > most:
+            while len(queues[-1]) > services.crowd:
                 _take_first(queues[-1]).close()
 
         def whole() -> None:

@@ -15,7 +15,6 @@ from tornado.websocket import WebSocketHandler
 
 from amiga_ws.wire import PING_FRAME, Message
 
-NOTSENT_BYTES = 64 * 1024  # with it the kernel takes 10-17 snapshots of 16 KiB for a stalled peer
 USER_TIMEOUT_MS = 35_000  # unacknowledged data for so long: the network or the peer is gone (RFC 5482)
 CLOSE_GRACE_S = 2.0  # for a slow SSE peer to take its `bye`
 
@@ -37,8 +36,6 @@ class StreamTransport:
             self._send_through if isinstance(stream, SSLIOStream) else stream.socket.send
         )
         stream.set_nodelay(True)
-        # Or the kernel swallows 245 snapshots of 16 KiB for a peer that reads nothing before it says so.
-        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         if stream.writing():  # the head of the response
             self.write(b"")

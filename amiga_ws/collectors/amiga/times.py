@@ -83,7 +83,11 @@ class Times:
         usual: list[str] = []
         times: list[float | None] = []
         for text in texts:
-            if isinstance(text, str) and len(text) == _UTC_CHARS and text[10] == "T" and text[-1] == "Z":
+            if (
+                isinstance(text, str)
+                and len(text) == _UTC_CHARS
+                and (text[7], text[10], text[-1]) == ("-", "T", "Z")
+            ):
                 usual.append(text)
             else:
                 times.append(self.parse_utc(text))
