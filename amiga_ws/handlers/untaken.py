@@ -12,7 +12,7 @@ MAX_ADDRESSES = 1024  # with answers on their way, before those are forgotten th
 class Untaken:
     """Connections that have been written more than the kernel takes, by address, in that order.
 
-    Weak: where a connection ends nobody need tell.
+    Weak: where a connection has ended nobody need tell.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,9 @@ class Untaken:
                 self._lying = {known: those for known, those in self._lying.items() if those}
             lying = self._lying[address] = WeakKeyDictionary()
         lying[stream] = None
+        if len(lying) > most:
+            for gone in [each for each in lying if each.closed()]:  # Tornado may tell nobody
+                del lying[gone]
         while len(lying) > most:
             first = next(iter(lying.keys()))
             del lying[first]
