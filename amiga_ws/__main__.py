@@ -18,8 +18,8 @@ try:
     from amiga_ws.config import ConfigError
     from amiga_ws.state import StateError
 except ModuleNotFoundError as missing:
-    if (missing.name or "").startswith("amiga_ws"):
-        raise
+    if __name__ != "__main__" or (missing.name or "").startswith("amiga_ws"):
+        raise  # scripts/mktoken.py looks for another interpreter
     sys.exit(
         f"amiga_ws: {missing.name} is not installed for {sys.executable}. "
         "In a checkout scripts/run installs what is needed and starts; else: pip install PATH-OF-THE-CHECKOUT"

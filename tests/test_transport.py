@@ -10,6 +10,7 @@ import pytest
 from servers import eventually
 from tornado.iostream import IOStream
 
+from amiga_ws import listening
 from amiga_ws.handlers.transport import SseTransport, WebSocketTransport
 from amiga_ws.wire import METRICS_UPDATE, Message
 
@@ -28,7 +29,8 @@ class NoHandler:
 @asynccontextmanager
 async def connected(kind):
     """(transport, the peer's socket): two ends of a real connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    (listener,) = listening.bind("127.0.0.1", [0])
+    with listener:
         peer = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
     peer.setblocking(False)
