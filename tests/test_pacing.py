@@ -16,7 +16,7 @@ from servers import ServerInHand, eventually, pairs, parse_reply, read_head, req
 from tornado.iostream import IOStream
 
 from amiga_ws import app, listening
-from amiga_ws.handlers import guard, pacing, rates, untaken
+from amiga_ws.handlers import guard, pacing, queues, rates
 from amiga_ws.handlers.peer import key_of, networks
 from amiga_ws.handlers.rest import Session
 from amiga_ws.turnstile import Turnstile
@@ -305,14 +305,6 @@ async def test_an_address_has_so_many_connections_without_a_request_and_the_olde
         writer.close()
 
 
-async def test_addresses_that_have_no_silent_connection_any_more_are_forgotten(server, monkeypatch):
-    monkeypatch.setattr(pacing, "MAX_ADDRESSES", 3)
-    application = server._http.request_callback
-    for number in range(20):
-        application._queue_of(f"192.0.2.{number}")
-    assert len(application._silent_of) <= 3
-
-
 async def test_an_address_has_so_many_answers_that_it_does_not_take_and_the_oldest_is_given_up(
     start, monkeypatch
 ):
@@ -321,7 +313,7 @@ async def test_an_address_has_so_many_answers_that_it_does_not_take_and_the_olde
     host = f"127.0.0.1:{server.port}"
     more = request_bytes("GET", "/static/uplot.js", host, close=False) * 5  # a quarter of a megabyte
     peers = []
-    lying = server.services.untaken._lying
+    lying = server.services.untaken._queues
     for number in range(1, 6):
         peer = socket.socket()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -336,17 +328,34 @@ async def test_an_address_has_so_many_answers_that_it_does_not_take_and_the_olde
     await eventually(lambda: not lying["127.0.0.1"])
 
 
-async def test_addresses_that_took_all_their_answers_are_forgotten(monkeypatch):
-    monkeypatch.setattr(untaken, "MAX_ADDRESSES", 3)
-    answers = untaken.Untaken()
+async def test_addresses_of_which_nobody_waits_are_forgotten(monkeypatch):
+    monkeypatch.setattr(queues, "MAX_ADDRESSES", 3)
+    waiting = queues.Queues()
     ends = [socket.socketpair() for _ in range(20)]
     for number, (own, _) in enumerate(ends):
         stream = IOStream(own)
-        answers.add(f"192.0.2.{number}", stream, 1)
-        answers.discard(f"192.0.2.{number}", stream)
-    assert len(answers._lying) <= 3
+        waiting.add(f"192.0.2.{number}", stream, 1)
+        waiting.discard(f"192.0.2.{number}", stream)
+    assert len(waiting._queues) <= 3
     for own, other in ends:
         own.close()
+        other.close()
+
+
+async def test_those_that_have_ended_leave_their_places_to_others():
+    waiting = queues.Queues()
+    ends = [socket.socketpair() for _ in range(4)]
+    streams = [IOStream(own) for own, _ in ends]
+    for stream in streams[:3]:
+        waiting.add("192.0.2.7", stream, 3)
+    streams[1].close()
+    waiting.add("192.0.2.7", streams[0], 3)  # again: to the end
+    waiting.add("192.0.2.7", streams[3], 3)
+    assert [stream.closed() for stream in streams] == [False, True, False, False]
+    waiting.add("192.0.2.7", streams[3], 2)
+    assert [stream.closed() for stream in streams] == [False, True, True, False]
+    for stream, (_, other) in zip(streams, ends, strict=True):
+        stream.close()
         other.close()
 
 

@@ -41,6 +41,7 @@ from amiga_ws.handlers.credentials import (
 )
 from amiga_ws.handlers.frames import answered
 from amiga_ws.handlers.peer import Network, Peer, peer_of
+from amiga_ws.handlers.queues import Queues
 from amiga_ws.handlers.rates import Rates
 from amiga_ws.handlers.refusals import (
     Problem,
@@ -53,7 +54,6 @@ from amiga_ws.handlers.refusals import (
     unauthorized,
     unavailable,
 )
-from amiga_ws.handlers.untaken import Untaken
 from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.measures import Measures
@@ -118,7 +118,7 @@ class Services:
     held: Waits = field(default_factory=Waits)  # refusals that are told late
     turns: Waits = field(default_factory=Waits)  # requests that came too fast
     pieces: Turnstile = field(default_factory=lambda: Turnstile(1))  # of requests
-    untaken: Untaken = field(default_factory=Untaken)
+    untaken: Queues = field(default_factory=Queues)  # answers on their way that the kernel does not take
 
     @property
     def crowd(self) -> int:

@@ -8,7 +8,6 @@ the first gives way to a newcomer, which may be an honest one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -24,10 +23,9 @@ from tornado.web import Application
 
 from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.peer import key_of
+from amiga_ws.handlers.queues import Queues, take_first
 from amiga_ws.handlers.rates import MAX_WAIT_S, UNPROVEN
 from amiga_ws.turnstile import Turnstile
-
-MAX_ADDRESSES = 1024  # with silent connections, before those are forgotten that have none any more
 
 
 class PacedApplication(Application):
@@ -36,9 +34,8 @@ class PacedApplication(Application):
     def __init__(self, services: Services, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._services = services
-        # Weak: nobody tells us of a connection that ends before its first request.
-        self._silent: WeakKeyDictionary[IOStream, None] = WeakKeyDictionary()
-        self._silent_of: dict[str, WeakKeyDictionary[IOStream, None]] = {}  # by address
+        self._silent: WeakKeyDictionary[IOStream, None] = WeakKeyDictionary()  # of all addresses
+        self._silent_of = Queues()
         self._proven: WeakSet[IOStream] = WeakSet()  # have brought a request
 
     def connection_wait_s(self, remote: str, room: bool) -> float | None:
@@ -60,42 +57,34 @@ class PacedApplication(Application):
         stream: IOStream = connection.stream
         services = self._services
         key = key_of(str(connection.context.remote_ip), services.trusted_proxies)
-        queues = [self._silent] if key is None else [self._silent, self._queue_of(key)]
-        for queue in queues:
-            queue.pop(stream, None)  # to the end
-            queue[stream] = None
+        self._silent.pop(stream, None)  # to the end
+        self._silent[stream] = None
         if key is not None:
-            while len(queues[-1]) > services.crowd:
-                _take_first(queues[-1]).close()
+            self._silent_of.add(key, stream, services.crowd)
+        return _InTurn(super().start_request(server_conn, request_conn), self, stream, key, services.pieces)
 
-        def whole() -> None:
-            for queue in queues:
-                queue.pop(stream, None)
+    def whole(self, stream: IOStream, key: str | None) -> None:
+        """All of a request is here."""
+        self._silent.pop(stream, None)
+        if key is not None:
+            self._silent_of.discard(key, stream)
 
-        async def turn() -> bool:
-            # A closed stream may have more requests in its buffer: nobody waits for them.
-            if stream.closed() or not await self._turn(key) or stream.closed():
-                stream.close()
-                return False
+    async def turn(self, stream: IOStream, key: str | None) -> bool:
+        """Wait for one's turn; False where the request is not to be looked at, and the connection is closed."""
+        # A closed stream may have more requests in its buffer: nobody waits for them.
+        if not stream.closed() and await self._in_pace(key) and not stream.closed():
             return True
+        stream.close()
+        return False
 
-        def proven() -> None:
-            if stream not in self._proven:
-                self._proven.add(stream)
-                services.rates.connects.give_back(key, UNPROVEN - 1)
+    def proven(self, stream: IOStream, key: str | None) -> None:
+        """It brought a request, and not one that is refused as none."""
+        if stream not in self._proven:
+            self._proven.add(stream)
+            self._services.rates.connects.give_back(key, UNPROVEN - 1)
 
-        return _InTurn(super().start_request(server_conn, request_conn), whole, turn, proven, services.pieces)
-
-    def _queue_of(self, key: str) -> WeakKeyDictionary[IOStream, None]:
-        queue = self._silent_of.get(key)
-        if queue is None:
-            if len(self._silent_of) >= MAX_ADDRESSES:
-                self._silent_of = {known: queue for known, queue in self._silent_of.items() if queue}
-            queue = self._silent_of[key] = WeakKeyDictionary()
-        return queue
-
-    async def _turn(self, key: str | None) -> bool:
-        """Wait for one's turn; False where that would take too long, or else waiting requests would fill memory."""
+    async def _in_pace(self, key: str | None) -> bool:
+        """False where it would take too long, or else waiting requests would fill memory."""
         services = self._services
         if key is not None:
             wait_s = services.rates.begun.reserve(key, services.clock.monotonic(), 1, MAX_WAIT_S)
@@ -109,17 +98,11 @@ class PacedApplication(Application):
     def drop_silent(self) -> bool:
         """Close the connection whose next request has been waited for longest; False when there is none."""
         while self._silent:
-            stream = _take_first(self._silent)
+            stream = take_first(self._silent)
             if not stream.closed():
                 stream.close()
                 return True
         return False
-
-
-def _take_first(silent: WeakKeyDictionary[IOStream, None]) -> IOStream:
-    stream = next(iter(silent.keys()))
-    del silent[stream]
-    return stream
 
 
 class _InTurn(HTTPMessageDelegate):
@@ -128,15 +111,14 @@ class _InTurn(HTTPMessageDelegate):
     def __init__(
         self,
         inner: HTTPMessageDelegate,
-        whole: Callable[[], object],
-        turn: Callable[[], Awaitable[bool]],
-        proven: Callable[[], object],
+        application: PacedApplication,
+        stream: IOStream,
+        key: str | None,
         pieces: Turnstile,
     ) -> None:
         self._inner = inner
-        self._whole = whole  # to be told when the whole request is here
-        self._turn = turn  # False where it is not to be looked at
-        self._proven = proven  # to be told that it is a request, and not one that is refused as none
+        self._application = application
+        self._peer = stream, key
         self._pieces = pieces
         self._begun = False  # to be handed on
         self._body = False  # some of it has come
@@ -145,12 +127,12 @@ class _InTurn(HTTPMessageDelegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> None:
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
-            self._whole()
-        self._begun = await self._turn()
+            self._application.whole(*self._peer)
+        self._begun = await self._application.turn(*self._peer)
         if not self._begun:
             return
         answer = self._inner.headers_received(start_line, headers)
-        self._proven()
+        self._application.proven(*self._peer)
         if answer is not None:
             await answer
 
@@ -166,7 +148,7 @@ class _InTurn(HTTPMessageDelegate):
             await answer
 
     def finish(self) -> None:
-        self._whole()
+        self._application.whole(*self._peer)
         if self._begun:
             self._inner.finish()
 
