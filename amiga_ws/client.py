@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal, Protocol
 
+from amiga_ws import spread
 from amiga_ws.auth.tokens import Identity
 from amiga_ws.ratelimit import Strikes, TokenBucket
 from amiga_ws.window import NOTHING_SENT, Window
@@ -101,11 +101,11 @@ class Client:
 
     def __post_init__(self) -> None:
         self.heard_at, self.since = self.clock.monotonic(), self.clock.wall()
-        self.heartbeat_at = self.heard_at + HEARTBEAT_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
-        self.warn_before_s = WARN_S * random.uniform(0.75, 1.25)  # noqa: S311 - spread
+        self.heartbeat_at = self.heard_at + HEARTBEAT_S * spread.uniform(0.5, 1.0)
+        self.warn_before_s = WARN_S * spread.uniform(0.75, 1.25)
         if self.transport.kind == "websocket":
             # An SSE peer can answer nothing: its socket has a user timeout instead.
-            self.ping_at = self.heard_at + PING_S * random.uniform(0.5, 1.0)  # noqa: S311 - spread
+            self.ping_at = self.heard_at + PING_S * spread.uniform(0.5, 1.0)
         self.renewed(self.identity)
 
     def renewed(self, identity: Identity) -> None:
@@ -172,7 +172,7 @@ class Client:
         self.heard_at = self.clock.monotonic()
         if self.ping_at != inf:
             # Drawn, or clients whose answers came in one burst would be asked in one burst for ever.
-            self.ping_at = self.heard_at + PING_S * random.uniform(0.8, 1.0)  # noqa: S311 - spread
+            self.ping_at = self.heard_at + PING_S * spread.uniform(0.8, 1.0)
             self.pinged = False
 
     def silent(self, now: float) -> bool:

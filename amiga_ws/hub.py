@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from amiga_ws import spread
 from amiga_ws.auth.tokens import Identity
 from amiga_ws.client import HEARTBEAT_S, STALL_S, Client, Clock
 from amiga_ws.ratelimit import BucketTable
@@ -338,7 +338,7 @@ class Hub:
             return
         ref = secrets.token_hex(4)
         latest = COME_BACK_MS[1] + COME_BACK_EACH_MS * len(self.clients)
-        retry_ms = random.randint(COME_BACK_MS[0], latest) if code.reconnect else None  # noqa: S311 - spread
+        retry_ms = spread.randint(COME_BACK_MS[0], latest) if code.reconnect else None
         logger.info(
             "closing %s of %r: %d %s ref=%s", client.client_id, client.identity.subject, code, reason, ref
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter, deque
 from typing import Literal
 
 import msgspec
 
+from amiga_ws import spread
 from amiga_ws.log import without_tokens
 from amiga_ws.wire import ErrorCode
 
@@ -49,7 +49,7 @@ class RefusedError(Exception):
 
 def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 0.0) -> RefusedError:
     """A refusal that passes: Retry-After is drawn for each peer, so that they do not come back as one."""
-    retry_s = max(1, round(wait_s + random.uniform(1, 5)))  # noqa: S311 - spread, no secret
+    retry_s = max(1, round(wait_s + spread.uniform(1, 5)))
     return RefusedError(
         status, "rate_limited", f"{text} ({limit}); try again in {retry_s} s", limit, retry_s=retry_s
     )
@@ -57,7 +57,7 @@ def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 
 
 def unavailable(text: str) -> RefusedError:
     """503: what was asked for does not answer just now."""
-    retry_s = random.randint(2, 6)  # noqa: S311 - spread, no secret
+    retry_s = spread.randint(2, 6)
     return RefusedError(503, "unavailable", f"{text}; try again in {retry_s} s", text, retry_s=retry_s)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 from typing import ClassVar
 
 from tornado.web import HTTPError
 
+from amiga_ws import spread
 from amiga_ws.handlers.connect import welcome
 from amiga_ws.handlers.frames import headers_set
 from amiga_ws.handlers.guard import Guarded
@@ -74,7 +74,7 @@ class MetricsEvents(Guarded):
         self.set_header("X-Accel-Buffering", "no")
         self.set_header("Connection", "close")
         lines = [f"{name}: {value}" for name, value in headers_set(self).get_all()]
-        retry = f"retry: {random.randint(*RETRY_RANGE_MS)}\n\n"  # noqa: S311 - spread, no secret
+        retry = f"retry: {spread.randint(*RETRY_RANGE_MS)}\n\n"
         return ("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]) + retry).encode("latin-1")
 
     def finish_refusal(self, refusal: RefusedError, ref: str) -> None:
