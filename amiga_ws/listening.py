@@ -22,6 +22,9 @@ BACKLOG = 1024
 # What the kernel takes that cannot leave yet: for a peer that reads nothing 10-17 snapshots of 16 KiB, and not 245, or
 # half a megabyte of answers.
 NOTSENT_BYTES = 64 * 1024
+# Data that nobody acknowledges or takes for so long: the network or the peer is gone (RFC 5482). Of connections that we
+# have closed, too: what they hold the kernel else keeps for as long as the peer says that it has no room.
+USER_TIMEOUT_MS = 35_000
 # Tornado accepts 128 in one go: when 2,000 viewers came back at once, their handshakes held the loop for 0.9 s.
 ACCEPT_SLICE = 8
 HEAD_BYTES = 16 * 1024
@@ -68,8 +71,9 @@ def bind(host: str, ports: Sequence[int]) -> list[socket.socket]:
                 continue
             raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         for each in sockets:
-            # Connections have it from the socket that they came to.
+            # Connections have these from the socket that they came to.
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         if port != ports[0]:
             logger.warning("port %d is taken; listening on %d instead", ports[0], port)
         return sockets

@@ -11,13 +11,14 @@ import resource
 import socket
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import CHECKOUT, Running, completed
-from servers import eventually
+from servers import eventually, request_bytes
 from tornado.iostream import BaseIOStream
 
 from amiga_ws import listening
@@ -120,12 +121,36 @@ async def test_a_head_of_all_the_bytes_it_may_have_is_read_and_one_of_more_is_no
 async def test_the_kernel_keeps_little_for_a_peer_that_reads_nothing(start):
     server = await start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"GET /static/uplot.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    writer.write(request_bytes("GET", "/health", f"127.0.0.1:{server.port}", close=False))
     await reader.read(1)
     (connection,) = server._http._connections
     accepted = connection.stream.socket
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == listening.NOTSENT_BYTES
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == listening.USER_TIMEOUT_MS
     writer.close()
+
+
+def held_by_the_kernel(port):
+    """Bytes that connections of this port, ours or closed by us, have not got rid of."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        int(row[4].split(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] != "0A"
+    )
+
+
+async def test_what_a_peer_never_takes_is_dropped_by_the_kernel_after_we_closed(start, monkeypatch):
+    monkeypatch.setattr(listening, "USER_TIMEOUT_MS", 1000)
+    server = await start()
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    peer.connect(("127.0.0.1", server.port))
+    peer.sendall(request_bytes("GET", "/static/uplot.js", f"127.0.0.1:{server.port}", close=False) * 3)
+    await eventually(lambda: held_by_the_kernel(server.port) > 32_000)
+    (connection,) = server._http._connections
+    connection.stream.close()
+    assert held_by_the_kernel(server.port) > 32_000
+    await eventually(lambda: not held_by_the_kernel(server.port))
+    peer.close()
 
 
 def test_without_descriptors_it_waits_quietly_and_goes_on(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
-import socket
 import termios
 from collections.abc import Callable
 from typing import Literal
@@ -15,7 +14,6 @@ from tornado.websocket import WebSocketHandler
 
 from amiga_ws.wire import PING_FRAME, Message
 
-USER_TIMEOUT_MS = 35_000  # unacknowledged data for so long: the network or the peer is gone (RFC 5482)
 CLOSE_GRACE_S = 2.0  # for a slow SSE peer to take its `bye`
 
 
@@ -36,7 +34,6 @@ class StreamTransport:
             self._send_through if isinstance(stream, SSLIOStream) else stream.socket.send
         )
         stream.set_nodelay(True)
-        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         if stream.writing():  # the head of the response
             self.write(b"")
 

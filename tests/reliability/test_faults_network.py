@@ -13,7 +13,7 @@ import pytest
 from network import Cable, Proxy
 from servers import EventStream, RawWebSocket, eventually
 
-from amiga_ws.handlers import transport
+from amiga_ws import listening
 
 
 class Through:
@@ -214,8 +214,8 @@ while peer.recv(65536):
 @pytest.mark.promise("An event stream whose network goes black is freed by the socket's user timeout (35 s)")
 def test_a_pulled_cable_frees_an_event_stream(threaded, monkeypatch, full, figure):
     if not full:
-        monkeypatch.setattr(transport, "USER_TIMEOUT_MS", 2000)
-    promised_s = transport.USER_TIMEOUT_MS / 1000
+        monkeypatch.setattr(listening, "USER_TIMEOUT_MS", 2000)
+    promised_s = listening.USER_TIMEOUT_MS / 1000
     with Cable() as cable, threaded(f"server.host={cable.here}") as server:
         request = (
             f"GET /api/stream/metrics?interval=1 HTTP/1.1\r\nHost: {cable.here}:{server.port}\r\n"
