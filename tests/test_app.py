@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from amiga_ws import state
+from amiga_ws.app import SWITCH_S
 from amiga_ws.listening import StartError, bind, carried_connections
 from amiga_ws.wire import Close
 
@@ -142,6 +143,19 @@ def test_stdout_has_one_line_and_names_a_port_that_listens(tmp_path):
         assert running.request("GET", "/health")[0] == 200
         code, rest = running.stop()
         assert (code, rest) == (0, "")
+
+
+def test_a_thread_that_computes_soon_gives_way_to_the_loop(tmp_path):
+    """As the process itself says once it listens."""
+    words = [
+        "import os, signal, sys; from pathlib import Path; from amiga_ws import app; from amiga_ws.config import load",
+        "tell = lambda: (print(sys.getswitchinterval()), os.kill(os.getpid(), signal.SIGTERM))",
+        "sys.exit(app.run(load(None, sys.argv[1:], {}, Path.cwd()), on_listening=tell))",
+    ]
+    settings = [f"state_dir={tmp_path / 'state'}", f"amiga.root={tmp_path}", "server.port=0"]
+    done = completed([sys.executable, "-c", "\n".join(words), *settings], cwd=CHECKOUT)
+    assert (done.returncode, float(done.stdout.splitlines()[-1])) == (0, SWITCH_S)
+    assert sys.getswitchinterval() > SWITCH_S
 
 
 # -- the descriptor limit -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -215,6 +216,35 @@ def test_a_large_history_is_loaded_in_slices_and_says_so(tmp_path, caplog, monke
     found = tools(collector)
     assert (found.total_calls, found.by_type) == (301, {"Bash": 300, "Read": 1})
     assert "rows so far" in caplog.text
+
+
+def test_what_a_slice_has_loaded_is_out_of_the_garbage_collectors_sight(tmp_path, monkeypatch):
+    """Or each full round looks through all of it and stops the whole server: 0.1 s at a million rows."""
+    from amiga_ws.collectors.amiga import tail  # noqa: PLC0415 - to make its slices small
+
+    monkeypatch.setattr(tail, "SLICE_S", 0.0)
+    monkeypatch.setattr(tail, "CHUNK_ROWS", 50)
+    amiga = Installation(tmp_path / "amiga")
+    for place in range(120):
+        amiga.finish(amiga.tool(CLI_SESSION, "Bash", NOW - 900 + place), 1)
+    collector = collector_of(amiga.root, tmp_path / "private")
+    assert collector.collect(DAY).sources["amiga"].state == "loading"
+    owner = collector._model.calls.owners[CLI_SESSION]
+    assert gc.is_tracked(owner)
+    assert not any(one is owner for one in gc.get_objects())
+    assert gc.isenabled()
+
+
+def test_a_database_that_is_none_keeps_no_garbage(tmp_path):
+    """It is tried again each second for as long as it takes."""
+    broken = tmp_path / "amiga" / "data" / "agentlab.db"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no database" * 1000)
+    collector = collector_of(tmp_path / "amiga", tmp_path / "private")
+    before = gc.get_freeze_count()
+    assert collector.collect(DAY).sources["amiga"].state == "error"
+    assert gc.get_freeze_count() == before
+    assert gc.isenabled()
 
 
 async def test_the_host_is_shown_while_a_history_is_read(tmp_path, monkeypatch):

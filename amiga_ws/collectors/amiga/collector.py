@@ -235,14 +235,14 @@ class AmigaCollector:
                 self._model = model = Model(self._config, self._times, self._hooks)
                 self._windows.clear()
                 model.read(self._database, now)
+            if loading:
+                # What was loaded stays: the collector need not look at it at each full round, which would stop the
+                # whole server for a tenth of a second.
+                gc.freeze()
         finally:
             self._database.close()
             if loading:
                 gc.enable()
-        if loading and model.loaded:
-            # What was loaded stays: the collector need not look at it at each full round, which would stop
-            # the whole server for a tenth of a second.
-            gc.freeze()
 
     def _read_processes(self, now: float) -> None:
         """AMIGA's server and the processes of running tasks; a reading costs 0.1 ms each."""
