@@ -42,6 +42,7 @@ from amiga_ws.state import load_secret  # noqa: E402
 SCENES = {"quiet": 0, "busy": 10_000, "loading": 1_000_000}  # rows of history
 ROWS_A_SECOND = 200
 STARTED_S = 4.0  # what a start does, and the first answer, which waits for the first reading
+LOADED = "read AMIGA's history"  # in the server's log
 COLUMNS = ("p50 ms", "p99 ms", "max ms", "cpu %")
 SERVE = (
     "import sys; from amiga_ws import app, __main__ as m; app.SWITCH_S = {}; sys.exit(m.main(sys.argv[1:]))"
@@ -84,6 +85,10 @@ async def measure(root: Path, seconds: float, switch_s: float, *, write: bool) -
             seen.waits_ms = [wait for viewer in viewers for wait in viewer.waits_ms]
             for viewer in viewers:
                 viewer.leave()
+            if not write and LOADED in (folder / "log").read_text():
+                print(
+                    "the history was loaded before the time was over: --seconds is too long", file=sys.stderr
+                )
         finally:
             if writer is not None:
                 writer.end()

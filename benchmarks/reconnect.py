@@ -33,7 +33,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout, whatever is installed
 
 from amiga_ws import log
-from amiga_ws.app import Server, spare_the_modules
+from amiga_ws.app import Server, tune_the_interpreter
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.config import Settings, load
 from amiga_ws.state import load_secret
@@ -100,7 +100,7 @@ async def serve(folder: Path, port: int) -> None:
     server, stopping = Server(settings), asyncio.Event()
     await server.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    spare_the_modules()
+    tune_the_interpreter()
     lag = Lag()
     print("listening", flush=True)
     await stopping.wait()

@@ -46,7 +46,7 @@ import machine
 from reconnect import Crowd, Lag, Viewer, free_port, masked, settings_for
 
 from amiga_ws import log
-from amiga_ws.app import Server, spare_the_modules
+from amiga_ws.app import Server, tune_the_interpreter
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.state import load_secret
 
@@ -75,7 +75,7 @@ async def serve(folder: Path, port: int, amiga: Path) -> None:
     server, stopping = Server(settings), asyncio.Event()
     await server.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    spare_the_modules()
+    tune_the_interpreter()
     lag = Lag()
     print("listening", flush=True)
     while not stopping.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ import signal
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -23,6 +25,8 @@ from websockets.sync.client import connect
 
 from amiga_ws import state
 from amiga_ws.app import SWITCH_S
+from amiga_ws.handlers.sse import MetricsEvents
+from amiga_ws.handlers.websocket import MetricsSocket
 from amiga_ws.listening import StartError, bind, carried_connections
 from amiga_ws.wire import Close
 
@@ -183,6 +187,32 @@ def test_the_soft_limit_is_raised_as_far_as_needed():
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 364
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_who_has_left_is_gone_without_the_garbage_collector(server, way):
+    """A cycle would stay for ever where a reading of AMIGA freezes what there is."""
+    stream, peer = await server.events(), await server.websocket()
+    silent = await server.websocket(headers={})  # lets us wait for its credential
+    await peer.say("subscribe")
+    await peer.until("metrics_update")
+    await stream.until(None)
+    handlers = MetricsSocket, MetricsEvents
+    assert any(isinstance(one, handlers) for one in gc.get_objects())
+    gc.collect()
+    gc.disable()
+    try:
+        for one in (stream, peer, silent):
+            if way == "reset":
+                linger = struct.pack("ii", 1, 0)
+                one.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            one.writer.transport.abort()
+        await eventually(lambda: not any(isinstance(one, handlers) for one in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 # -- shutdown -----------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class MetricsEvents(Guarded):
             raise HTTPError(400, "an event stream needs HTTP/1.1")
         head = self._head()
         stream = self.detach()
+        self.ui = None  # type: ignore[assignment]  # as finish() does, which is not called: it would be a cycle
         transport = SseTransport(stream)
         transport.write_now(head)
         try:
@@ -44,9 +45,14 @@ class MetricsEvents(Guarded):
             raise
         transport.on_drained = client.drained
         hub = self.services.hub
-        stream.set_close_callback(lambda: hub.remove(client))
+
+        def leave() -> None:
+            hub.remove(client)
+            transport.forget()
+
+        stream.set_close_callback(leave)
         if stream.closed():
-            hub.remove(client)  # it left while we wrote; a callback set after that is never called
+            leave()  # while we wrote; a callback set after that is never called
             return
         try:
             await self.services.dialogue.subscribe(client, request)

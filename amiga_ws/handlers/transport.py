@@ -120,6 +120,14 @@ class StreamTransport:
         """Whether the socket has been closed."""
         return self.stream.closed()
 
+    def forget(self) -> None:
+        """It is over: let go of who holds us. In a cycle all of a connection would wait for the garbage collector,
+        and for ever if a reading froze what there was meanwhile (AmigaCollector).
+        """
+        self.on_drained = _nothing
+        if self.stream.error is not None:
+            self.stream.error.__traceback__ = None  # its frames hold the stream
+
 
 def _nothing() -> None:
     """Nobody to tell yet."""
@@ -139,7 +147,7 @@ class WebSocketTransport(StreamTransport):
 
     def __init__(self, handler: WebSocketHandler, stream: IOStream, *, deflated: bool) -> None:
         super().__init__(stream)
-        self._handler = handler
+        self._handler: WebSocketHandler | None = handler
         self.frame = Message.deflated if deflated else Message.websocket
 
     def send(self, message: Message) -> None:
@@ -152,7 +160,12 @@ class WebSocketTransport(StreamTransport):
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; Tornado ends the socket when the peer answers or 5 s later."""
-        self._handler.close(code, reason)
+        if self._handler is not None:
+            self._handler.close(code, reason)
+
+    def forget(self) -> None:
+        super().forget()
+        self._handler = None
 
 
 class SseTransport(StreamTransport):

@@ -161,6 +161,8 @@ class MetricsSocket(Guarded, StrictSocket):
         self.services.deflating -= self._deflated
         if self.client is not None:
             self.services.hub.remove(self.client)
+        if hasattr(self, "_transport"):
+            self._transport.forget()
 
     # -- a credential in the first message -------------------------------------------------------
 

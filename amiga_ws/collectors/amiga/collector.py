@@ -240,9 +240,9 @@ class AmigaCollector:
                 # whole server for a tenth of a second.
                 gc.freeze()
         finally:
-            self._database.close()
             if loading:
                 gc.enable()
+            self._database.close()
 
     def _read_processes(self, now: float) -> None:
         """AMIGA's server and the processes of running tasks; a reading costs 0.1 ms each."""
