@@ -20,11 +20,13 @@ import time
 import pytest
 from processes import CHECKOUT, Running, completed
 from servers import AmigaInHand, RawWebSocket, ServerInHand, eventually, settings_in
+from tornado.iostream import IOStream
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from amiga_ws import state
 from amiga_ws.app import SWITCH_S
+from amiga_ws.client import Client
 from amiga_ws.handlers.sse import MetricsEvents
 from amiga_ws.handlers.websocket import MetricsSocket
 from amiga_ws.listening import StartError, bind, carried_connections
@@ -197,20 +199,21 @@ async def test_who_has_left_is_gone_without_the_garbage_collector(server, way):
     """A cycle would stay for ever where a reading of AMIGA freezes what there is."""
     stream, peer = await server.events(), await server.websocket()
     silent = await server.websocket(headers={})  # lets us wait for its credential
+    _, idle = await asyncio.open_connection("127.0.0.1", server.port)  # asks for nothing
     await peer.say("subscribe")
     await peer.until("metrics_update")
     await stream.until(None)
-    handlers = MetricsSocket, MetricsEvents
-    assert any(isinstance(one, handlers) for one in gc.get_objects())
+    kept = MetricsSocket, MetricsEvents, Client, IOStream
+    assert any(isinstance(one, kept) for one in gc.get_objects())
     gc.collect()
     gc.disable()
     try:
-        for one in (stream, peer, silent):
+        for writer in (stream.writer, peer.writer, silent.writer, idle):
             if way == "reset":
                 linger = struct.pack("ii", 1, 0)
-                one.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            one.writer.transport.abort()
-        await eventually(lambda: not any(isinstance(one, handlers) for one in gc.get_objects()))
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        await eventually(lambda: not any(isinstance(one, kept) for one in gc.get_objects()))
     finally:
         gc.enable()
 

@@ -125,8 +125,6 @@ class StreamTransport:
         and for ever if a reading froze what there was meanwhile (AmigaCollector).
         """
         self.on_drained = _nothing
-        if self.stream.error is not None:
-            self.stream.error.__traceback__ = None  # its frames hold the stream
 
 
 def _nothing() -> None:
