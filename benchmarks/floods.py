@@ -50,8 +50,8 @@ from amiga_ws.state import load_secret  # noqa: E402
 ATTACKERS = 4
 AT_ONCE = 500  # frames in one write
 VIEWERS = 8
-# Of each: no more than messages_per_second allows, and at no beat of its own: one of 80 ms met the tick of each second
-# always or never, and the viewers' p99 of quiet times was 2 or 4 ms by that.
+# Of each: no more than messages_per_second allows, and at no beat of its own, which would come upon the tick of each
+# second in the same way again and again.
 PING_EACH_S = (0.08, 0.12)
 WAIT_ERROR_S = 1e-6
 AGAIN_S = 0.05  # before an attacker that was turned away comes back
