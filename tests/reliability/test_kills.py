@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import sqlite3
@@ -41,7 +42,8 @@ class Owner:
 
     def act(self, running):
         _, admin = self.issue()
-        with suppress(OSError):
+        # Killed between two requests, or amid an answer: what was answered in part was acknowledged to nobody.
+        with suppress(OSError, http.client.HTTPException):
             while True:
                 token, header = self.issue()
                 body = json.dumps({"token": token}).encode()
