@@ -20,17 +20,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package need not be installed
+
+import machine
+import measure
+import real
+import report
+import toolbox
+from cells import CELLS, WEBSOCKET, Cell
+from children import FailedError
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the package need not be installed
-
-import machine  # noqa: E402 - after the path
-import measure  # noqa: E402
-import real  # noqa: E402
-import report  # noqa: E402
-import toolbox  # noqa: E402
-from cells import CELLS, WEBSOCKET, Cell  # noqa: E402
-from children import FailedError  # noqa: E402
-
 QUICK_CLIENTS = 100
 DISTURBED = 0.1  # share of the server's core that others used
 

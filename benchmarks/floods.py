@@ -32,21 +32,21 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout, whatever is installed
+
+import machine
+from children import START_S, Child, FailedError
+
+from amiga_ws.auth.tokens import Authority
+from amiga_ws.config import load
+from amiga_ws.state import load_secret
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
-
-import machine  # noqa: E402 - after the path
-from children import START_S, Child, FailedError  # noqa: E402
-
-from amiga_ws.auth.tokens import Authority  # noqa: E402
-from amiga_ws.config import load  # noqa: E402
-from amiga_ws.state import load_secret  # noqa: E402
-
 ATTACKERS = 4
 AT_ONCE = 500  # frames in one write
 VIEWERS = 8
@@ -225,6 +225,48 @@ class Viewer:
             raise FailedError(f"the viewer's connection ended: {gone[0].exception()}")
 
 
+@dataclass
+class Served:
+    """A server on a core of its own, and its honest viewers, who have subscribed."""
+
+    server: Child
+    log: Path
+    port: int
+    authority: Authority
+    viewers: list[Viewer]
+
+    def token(self, subject: str) -> str:
+        """A good token."""
+        return self.authority.issue(subject=subject, scope="metrics:read", ttl_s=3600, now=time.time())
+
+
+@contextlib.asynccontextmanager
+async def served(program: list[str], amiga: Path | None = None) -> AsyncIterator[Served]:
+    """`program` is what Python runs as the server; without an installation of AMIGA it finds none.
+
+    Raises FailedError where it did not start, or a viewer's connection ended before this is left.
+    """
+    core, _ = machine.cores()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        overrides = [f"state_dir={folder / 'state'}", f"amiga.root={amiga or folder}", *SETTINGS]
+        words = [sys.executable, *program, "serve", *(f"--set={each}" for each in overrides)]
+        server = Child(words, core, folder / "log", {"PYTHONPATH": str(ROOT)})
+        try:
+            port = int(server.line(START_S).rpartition(":")[2])
+            settings = load(None, overrides, {}, folder)
+            authority = Authority(load_secret(settings.state_dir), settings.auth)
+            found = Served(server, folder / "log", port, authority, [Viewer() for _ in range(VIEWERS)])
+            for viewer in found.viewers:
+                await viewer.come(port, found.token("viewer"))
+                await asyncio.sleep(0.01)  # one after another
+            yield found
+            for viewer in found.viewers:
+                viewer.leave()
+        finally:
+            server.end()
+
+
 # -- measuring -------------------------------------------------------------------------------------
 
 
@@ -268,20 +310,21 @@ class Seen:
         }
 
 
-async def watch(server: Child, log: Path, viewers: list[Viewer], seconds: float, seen: Seen) -> None:
+async def watch(on: Served, seconds: float, seen: Seen) -> None:
     """Add what the next seconds bring to `seen`."""
-    for viewer in viewers:
+    pid = on.server.pid
+    for viewer in on.viewers:
         viewer.waits_ms.clear()
-    busy_s(server)
-    before = machine.cpu_s(server.pid), machine.rss_bytes(server.pid), lines(log)
+    busy_s(on.server)
+    before = machine.cpu_s(pid), machine.rss_bytes(pid), lines(on.log)
     begun = time.monotonic()
     await asyncio.sleep(seconds)
-    seen.cpu_s += machine.cpu_s(server.pid) - before[0]
+    seen.cpu_s += machine.cpu_s(pid) - before[0]
     seen.seconds += time.monotonic() - begun
-    seen.waits_ms += [wait for viewer in viewers for wait in viewer.waits_ms]
-    seen.busy_s += busy_s(server)
-    seen.grown_bytes += machine.rss_bytes(server.pid) - before[1]
-    seen.log_lines += lines(log) - before[2]
+    seen.waits_ms += [wait for viewer in on.viewers for wait in viewer.waits_ms]
+    seen.busy_s += busy_s(on.server)
+    seen.grown_bytes += machine.rss_bytes(pid) - before[1]
+    seen.log_lines += lines(on.log) - before[2]
 
 
 def busy_s(server: Child) -> list[float]:
@@ -309,55 +352,33 @@ def lines(log: Path) -> int:
 
 async def run(names: list[str], seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
     """Quiet and flood by turns."""
-    server_core, load_core = machine.cores()
+    _, load_core = machine.cores()
     os.sched_setaffinity(0, {load_core})
     results: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        overrides = [f"state_dir={folder / 'state'}", f"amiga.root={folder}", *SETTINGS]
-        timed = str(ROOT / "benchmarks" / "timed.py")
-        words = [sys.executable, timed, "serve", *(f"--set={each}" for each in overrides)]
-        server = Child(words, server_core, folder / "log", {"PYTHONPATH": str(ROOT)})
-        try:
-            port = int(server.line(START_S).rpartition(":")[2])
-            settings = load(None, overrides, {}, folder)
-            authority = Authority(load_secret(settings.state_dir), settings.auth)
-            viewers = [Viewer() for _ in range(VIEWERS)]
-            for viewer in viewers:
-                await viewer.come(port, token_of(authority, "viewer"))
-                await asyncio.sleep(0.01)  # one after another
-            await asyncio.sleep(3)  # what a start does
-            for each in names:
-                quiet, flooded = Seen(), Seen()
-                done: Counter[str] = Counter()
-                codes: Counter[str] = Counter()
-                attack = [sys.executable, sys.argv[0]]  # this file, or one with more floods
-                attack += ["--attack", each, str(port), token_of(authority, "attacker"), str(seconds)]
-                for _ in range(rounds):
-                    await watch(server, folder / "log", viewers, seconds, quiet)
-                    child = Child(attack, load_core, folder / "attack.log")
-                    try:
-                        await watch(server, folder / "log", viewers, seconds, flooded)
-                        answer = await asyncio.to_thread(child.answer, START_S)
-                    finally:
-                        child.end()
-                    await asyncio.sleep(SETTLE_S)
-                    codes.update(answer.pop("codes"))
-                    done.update(answer)
-                figures, before = flooded.figures(), quiet.figures()
-                figures["p99 x"] = figures["p99 ms"] / before["p99 ms"]
-                results[each] = {"quiet": before, **figures, **done, "codes": codes}
-                show(each, results[each])
-            for viewer in viewers:
-                viewer.leave()
-        finally:
-            server.end()
+    async with served([str(ROOT / "benchmarks" / "timed.py")]) as target:
+        await asyncio.sleep(3)  # what a start does
+        for each in names:
+            quiet, flooded = Seen(), Seen()
+            done: Counter[str] = Counter()
+            codes: Counter[str] = Counter()
+            attack = [sys.executable, sys.argv[0]]  # this file, or one with more floods
+            attack += ["--attack", each, str(target.port), target.token("attacker"), str(seconds)]
+            for _ in range(rounds):
+                await watch(target, seconds, quiet)
+                child = Child(attack, load_core, target.log.with_name("attack.log"))
+                try:
+                    await watch(target, seconds, flooded)
+                    answer = await asyncio.to_thread(child.answer, START_S)
+                finally:
+                    child.end()
+                await asyncio.sleep(SETTLE_S)
+                codes.update(answer.pop("codes"))
+                done.update(answer)
+            figures, before = flooded.figures(), quiet.figures()
+            figures["p99 x"] = figures["p99 ms"] / before["p99 ms"]
+            results[each] = {"quiet": before, **figures, **done, "codes": codes}
+            show(each, results[each])
     return results
-
-
-def token_of(authority: Authority, subject: str) -> str:
-    """A good token."""
-    return authority.issue(subject=subject, scope="metrics:read", ttl_s=3600, now=time.time())
 
 
 def show(name: str, found: dict[str, Any]) -> None:

@@ -25,19 +25,15 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout, whatever is installed
 
-import machine  # noqa: E402 - after the path
-from children import START_S, Child  # noqa: E402
-from collect import Worker  # noqa: E402
-from floods import SETTINGS, VIEWERS, Seen, Viewer, token_of  # noqa: E402
+import machine
+from children import Child
+from collect import Worker
+from floods import ROOT, Seen, served
 
-from amiga_ws.app import SWITCH_S  # noqa: E402
-from amiga_ws.auth.tokens import Authority  # noqa: E402
-from amiga_ws.config import load  # noqa: E402
-from amiga_ws.simulate.bulk import generate  # noqa: E402
-from amiga_ws.state import load_secret  # noqa: E402
+from amiga_ws.app import SWITCH_S
+from amiga_ws.simulate.bulk import generate
 
 SCENES = {"quiet": 0, "busy": 10_000, "loading": 1_000_000}  # rows of history
 ROWS_A_SECOND = 200
@@ -51,48 +47,24 @@ SERVE = (
 
 async def measure(root: Path, seconds: float, switch_s: float, *, write: bool) -> dict[str, float]:
     """One scene on a server of its own."""
-    server_core, load_core = machine.cores()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        overrides = [f"state_dir={folder / 'state'}", f"amiga.root={root}", *SETTINGS]
-        words = [
-            sys.executable,
-            "-c",
-            SERVE.format(switch_s),
-            "serve",
-            *(f"--set={each}" for each in overrides),
-        ]
-        server = Child(words, server_core, folder / "log", {"PYTHONPATH": str(ROOT)})
+    async with served(["-c", SERVE.format(switch_s)], root) as target:
         writer = None
         try:
-            port = int(server.line(START_S).rpartition(":")[2])
-            settings = load(None, overrides, {}, folder)
-            authority = Authority(load_secret(settings.state_dir), settings.auth)
-            viewers = [Viewer() for _ in range(VIEWERS)]
-            for viewer in viewers:
-                await viewer.come(port, token_of(authority, "viewer"))
-                await asyncio.sleep(0.01)
             if write:
-                writer = Child(
-                    [sys.executable, sys.argv[0], "--write", str(root)], load_core, folder / "writer.log"
-                )
+                words = [sys.executable, sys.argv[0], "--write", str(root)]
+                writer = Child(words, machine.cores()[1], target.log.with_name("writer.log"))
             await asyncio.sleep(STARTED_S)
-            for viewer in viewers:
+            for viewer in target.viewers:
                 viewer.waits_ms.clear()
-            begun, before = time.monotonic(), machine.cpu_s(server.pid)
+            begun, before = time.monotonic(), machine.cpu_s(target.server.pid)
             await asyncio.sleep(seconds)
-            seen = Seen(time.monotonic() - begun, machine.cpu_s(server.pid) - before)
-            seen.waits_ms = [wait for viewer in viewers for wait in viewer.waits_ms]
-            for viewer in viewers:
-                viewer.leave()
-            if not write and LOADED in (folder / "log").read_text():
-                print(
-                    "the history was loaded before the time was over: --seconds is too long", file=sys.stderr
-                )
+            seen = Seen(time.monotonic() - begun, machine.cpu_s(target.server.pid) - before)
+            seen.waits_ms = [wait for viewer in target.viewers for wait in viewer.waits_ms]
         finally:
             if writer is not None:
                 writer.end()
-            server.end()
+        if not write and LOADED in target.log.read_text():
+            print("the history was loaded before the time was over: --seconds is too long", file=sys.stderr)
     return {name: value for name, value in seen.figures().items() if name in COLUMNS}
 
 
