@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import ssl
 import sys
@@ -65,13 +66,12 @@ EXIT_MISCONFIGURED = 2  # none will until somebody changes something
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # a clock that says less has not been set since the power came
 NEXT_PORTS = range(3001, 3011)  # AMIGA's own server uses 3000
 CLOSE_SLICE, CLOSE_PAUSE_S = 100, 0.05  # closing 2,000 streams is spread over a second
-CLOSE_DEADLINE_S = 2.0  # for close handshakes; SIGTERM ends in 5 s in all
+CLOSE_DEADLINE_S = 2.0  # for close handshakes and the answers still due; SIGTERM ends in 5 s in all
 HISTORY_DEADLINE_S = 1.5  # for its last write
 HISTORY_FILE = "history.db"
 POLL_S = 0.02
 LAG_S = 0.5  # between two looks at how late the loop is
 FOLLOW_S = 0.5  # how often the revocations' file is looked at
-ANSWERED_S = 0.1  # for those who waited for an answer when we stop
 # Until a thread that computes gives the interpreter to another that wants it (sys.setswitchinterval). The loop gives it
 # up with each send: with Python's 5 ms who asks while AMIGA is read waits twice as long (benchmarks/pongs.py).
 SWITCH_S = 0.0005
@@ -278,18 +278,15 @@ class Server:
     # -- stop ------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Not ready (for `server.drain_s`), stop accepting, `bye` to all, close, collectors, history.
+        """Not ready (for `server.drain_s`), stop accepting, `bye` to all, answer, close, collectors, history.
 
         Within 5 s after the drain; setting `hurry` cuts every wait short.
         """
         self._ready = False
         await self._pause(self.settings.server.drain_s)
         self._listener.stop()
-        services = self.services
-        waiting = services.turns or services.held or services.pieces
-        services.turns.end()
-        services.held.end()
-        await asyncio.sleep(ANSWERED_S if waiting else 0)
+        self.services.turns.end()
+        self.services.held.end()
         self._lag_timer.cancel()
         for timer in self._timers:
             timer.stop()
@@ -313,10 +310,11 @@ class Server:
                 await asyncio.wait_for(self.hurry.wait(), seconds)
 
     async def _all_closed(self, transports: list[Transport]) -> None:
-        """Wait for the close handshakes, and cut who does not answer."""
+        """Wait for the close handshakes and the answers of ours that are due, and cut who does not answer."""
         # Polled: a stream has one close callback, and its handler has it.
         for _ in range(round(CLOSE_DEADLINE_S / POLL_S)):
-            if self.hurry.is_set() or all(transport.closed() for transport in transports):
+            due = any(not stream.closed() for stream in self.services.answering)
+            if self.hurry.is_set() or not (due or any(not transport.closed() for transport in transports)):
                 break
             await asyncio.sleep(POLL_S)
         for transport in transports:
@@ -385,6 +383,7 @@ def run(
     configuration again at SIGHUP.
     """
     log.configure(settings.log.level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the secret would be in a dump
     shown = Demo(settings) if demo else None
     try:
         watching = shown.watched_by(settings) if shown else settings

@@ -55,6 +55,46 @@ async def revoke(server, request):
     )
 
 
+async def test_the_log_says_who_did_what(server, caplog):
+    """Signing in and out as well, and never with a token."""
+    caplog.set_level("INFO")
+    peer = await server.websocket()
+    client_id = (await peer.next())["data"]["client_id"]
+    token = server.token("eve")
+    for request in ({"token": token}, {"jti": "some-id"}, {"subject": "mallory"}):
+        assert (await revoke(server, request)).status == 201
+    path = f"/api/admin/connections/{client_id}"
+    assert (await server.ask_as(admin(server), path, method="DELETE")).status == 204
+    cookie = {"Cookie": server.session("bob"), "Origin": server.url}
+    assert (await server.ask_as(server.token("bob"), "/api/session", method="POST")).status == 201
+    assert (await server.ask("/api/session", cookie, method="DELETE")).status == 204
+    cookie = {"Cookie": server.session("bob"), "Origin": server.url}
+    assert (await server.ask("/api/session?everywhere=1", cookie, method="DELETE")).status == 204
+    deeds = [one.getMessage() for one in caplog.records if one.msg == "%s by %r from %s"]
+    assert deeds == [
+        "revocation of a token by 'root' from 127.0.0.1",
+        "revocation of the id some-id by 'root' from 127.0.0.1",
+        "revocation of the subject mallory by 'root' from 127.0.0.1",
+        f"disconnection of {client_id} by 'root' from 127.0.0.1",
+        "sign-in by 'bob' from 127.0.0.1",
+        "sign-out by 'bob' from 127.0.0.1",
+        "sign-out everywhere by 'bob' from 127.0.0.1",
+    ]
+    assert token not in caplog.text
+
+
+async def test_a_refused_deed_is_not_said_to_be_done(server, caplog):
+    caplog.set_level("INFO")
+    for token, path, method, body in (
+        (server.token(), "/api/admin/revocations", "POST", b'{"subject": "ada"}'),
+        (admin(server), "/api/admin/revocations", "POST", b'{"token": "none"}'),
+        (admin(server), "/api/admin/connections/x", "DELETE", b""),
+        ("none", "/api/session", "POST", b""),
+    ):
+        assert (await server.ask_as(token, path, method=method, body=body)).status in (401, 403, 404)
+    assert " by " not in caplog.text
+
+
 async def test_a_revoked_token_ends_its_streams_at_once_and_comes_back_no_more(server):
     token = server.token()
     header = {"Authorization": f"Bearer {token}"}

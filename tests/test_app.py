@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from processes import CHECKOUT, Running, completed
@@ -151,6 +152,13 @@ def test_stdout_has_one_line_and_names_a_port_that_listens(tmp_path):
         assert (code, rest) == (0, "")
 
 
+def test_no_dump_is_left_that_would_hold_the_secret(tmp_path):
+    with serving(tmp_path) as running:
+        limits = Path(f"/proc/{running.process.pid}/limits").read_text()
+        (size,) = (line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core file size"))
+        assert size == ["0", "0"]
+
+
 def test_a_thread_that_computes_soon_gives_way_to_the_loop(tmp_path):
     """As the process itself says once it listens."""
     words = [
@@ -258,6 +266,26 @@ async def test_stop_does_not_wait_for_a_collector_that_hangs(start):
     server.amiga.gate.set()
     reading.cancel()
     server.amiga = AmigaInHand()
+    await server.start()
+
+
+@pytest.mark.promise("A stop answers the requests that are under way")
+async def test_stop_answers_who_has_asked(start):
+    """It waits for AMIGA's thread when we are told to."""
+    server = await start()
+    token = server.token("owner")
+    server.amiga.gate.clear()
+    asked = asyncio.ensure_future(server.ask_as(token, "/api/metrics/overview"))
+    await eventually(lambda: server.services.answering)
+    stopping = asyncio.ensure_future(server.stop())
+    await asyncio.sleep(0.3)
+    assert not stopping.done()
+    server.amiga.gate.set()
+    assert (await asked).json["overview"]["tasks"]["total"] == server.amiga.total
+    began = time.monotonic()
+    await stopping
+    assert time.monotonic() - began < 1
+    assert not server.services.answering
     await server.start()
 
 

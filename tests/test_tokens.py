@@ -111,6 +111,12 @@ def test_issued_token_carries_every_claim_of_the_contract():
     assert jwt.get_unverified_header(token)["alg"] == "HS256"
 
 
+def test_nothing_that_is_printed_shows_the_secret():
+    shown = repr(own_key(SECRET)) + repr(AUTHORITY) + repr(vars(AUTHORITY))
+    assert repr(SECRET)[2:-1] not in shown
+    assert SECRET.hex() not in shown
+
+
 def test_two_tokens_never_share_their_jti():
     tokens = [AUTHORITY.issue(subject="a", scope="admin", ttl_s=60, now=NOW) for _ in range(50)]
     assert len({verify(token).jti for token in tokens}) == 50

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Key:
 
     kid: str
     algorithm: str
-    material: Any
+    material: Any = field(repr=False)  # a secret, where the algorithm is our own
     valid_until: float | None = None
 
     def ended(self, now: float) -> bool:

@@ -106,8 +106,10 @@ class OneConnection(AdminApi):
             raise HTTPError(404, "there is no such connection (any more)")
         if read(self, DisconnectQuery).revoke:
             gate.revoke(client.identity)
+            self.note_deed(f"disconnection for good of {client_id}")
             hub.close_unwelcome(gate.still_good)
         else:
+            self.note_deed(f"disconnection of {client_id}")
             hub.close(client, Close.EVICTED, "disconnected by the administrator")
         self.set_status(204)
         self.finish()
@@ -138,10 +140,13 @@ class Revocations(AdminApi):
                     gate.revoke_token(token)
                 except TokenError as error:
                     raise HTTPError(404, f"this is no token of ours: {error.reason}") from error
+                self.note_deed("revocation of a token")
             case RevokeId(jti) if is_name(jti):
                 gate.revoke_jti(jti)
+                self.note_deed(f"revocation of the id {jti}")
             case RevokeSubject(subject, before) if is_name(subject):
                 gate.revoke_subject(subject, None if before is UNSET else before)
+                self.note_deed(f"revocation of the subject {subject}")
             case _:
                 raise HTTPError(400, "no token has such a name: 1-128 printable characters")
 

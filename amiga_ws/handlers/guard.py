@@ -21,8 +21,10 @@ from http import HTTPStatus
 from http.client import responses
 from typing import Any, ClassVar
 from urllib.parse import quote
+from weakref import WeakSet
 
 from tornado.httputil import HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler
 
 from amiga_ws import __version__
@@ -119,6 +121,7 @@ class Services:
     turns: Waits = field(default_factory=Waits)  # requests that came too fast
     pieces: Turnstile = field(default_factory=lambda: Turnstile(1))  # of requests
     untaken: Queues = field(default_factory=Queues)  # answers on their way that the kernel does not take
+    answering: WeakSet[IOStream] = field(default_factory=WeakSet)  # owe an answer; streams of events do not
 
     @property
     def crowd(self) -> int:
@@ -198,6 +201,9 @@ class Guarded(RequestHandler):
             self.finish()  # reset between its last byte and here: nobody is left to answer
             return None
         self.peer = peer
+        if self.stream:
+            connection: Any = self.request.connection
+            self.services.answering.discard(connection.stream)
         self._promise_tls()
         refusal = None
         try:
@@ -382,19 +388,29 @@ class Guarded(RequestHandler):
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
         """As Tornado's; a peer that does not take its answer in time is cut (it would keep all of it here)."""
         connection: Any = self.request.connection
+        stream, services = connection.stream, self.services
         size = len(chunk) if isinstance(chunk, bytes) else 0
         done = super().finish(chunk)
         if not done.done() and hasattr(self, "peer"):
-            stream, untaken, address = connection.stream, self.services.untaken, self.address
+            address = self.address
             timer = asyncio.get_running_loop().call_later(TAKEN_S + size / TAKEN_BYTES_S, stream.close)
 
             def taken(_: Future[None]) -> None:
                 timer.cancel()
-                untaken.discard(address, stream)
+                services.untaken.discard(address, stream)
+                services.answering.discard(stream)
 
             done.add_done_callback(taken)
-            untaken.add(address, stream, self.services.crowd)
+            services.untaken.add(address, stream, services.crowd)
+        else:
+            services.answering.discard(stream)
         return done
+
+    # -- the log ---------------------------------------------------------------------------------
+
+    def note_deed(self, deed: str) -> None:
+        """Log who did what: signing in and out, and what an administrator does to others."""
+        logger.info("%s by %r from %s", deed, self.identity.subject, self.peer.ip)
 
     # -- refusals --------------------------------------------------------------------------------
 

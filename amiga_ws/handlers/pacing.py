@@ -71,6 +71,7 @@ class PacedApplication(Application):
 
     async def turn(self, stream: IOStream, key: str | None) -> bool:
         """Wait for one's turn; False where the request is not to be looked at, and the connection is closed."""
+        self._services.answering.add(stream)
         # A closed stream may have more requests in its buffer: nobody waits for them.
         if not stream.closed() and await self._in_pace(key) and not stream.closed():
             return True

@@ -166,6 +166,7 @@ class Session(SessionApi):
         except TokenError as error:
             text = "this sign-in link has been used; make a new one (scripts/mktoken.py --login)"
             raise self.not_accepted(error, text, counts=True) from error
+        self.note_deed("sign-in")
         self.keep(token, session)
         self.set_status(201)
         self.reply(self._about(session))
@@ -176,8 +177,10 @@ class Session(SessionApi):
         gate, identity = self.services.gate, self.identity
         if read(self, SignOutQuery).everywhere:
             gate.revoke_subject(identity.subject)
+            self.note_deed("sign-out everywhere")
         else:
             gate.revoke(identity)
+            self.note_deed("sign-out")
         self.services.hub.close_unwelcome(gate.still_good)
         secure = self.secure  # or a browser keeps its __Host- cookie
         self.clear_cookie(self.cookie_name, path="/", httponly=True, samesite="Lax", secure=secure)
