@@ -4,6 +4,7 @@
     .venv/bin/python tests/autobahn.py              groups 1-7, 9, 10 and a sample of 12 and 13: a minute and a half
     .venv/bin/python tests/autobahn.py --quick      without group 9: half a minute
     .venv/bin/python tests/autobahn.py --all        and all of 12 and 13: half an hour
+    .venv/bin/python tests/autobahn.py --install    none: tests/test_autobahn.py runs the quick ones
 
 Exit code 0: no case failed; 1: some did; 2: it did not come to that. The suite runs on Python 2.7 alone; where one
 is found (PYTHON27=, PATH, pyenv) it is installed once, below ~/.cache/amiga_ws/autobahn (--home).
@@ -145,12 +146,15 @@ def main() -> int:
     extent = options.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true")
     extent.add_argument("--all", action="store_true")
+    extent.add_argument("--install", action="store_true")
     options.add_argument("--home", type=Path, default=HOME, help=f"where the suite is installed ({HOME})")
     given = options.parse_args()
     usual = QUICK if given.quick else USUAL
     failed = 0
     try:
         command = install(given.home)
+        if given.install:
+            return 0
         for name, cases in (
             ("plain", usual),
             ("deflate", [*usual, *(COMPRESSION if given.all else SAMPLE)]),

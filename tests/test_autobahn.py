@@ -10,7 +10,7 @@ COMMAND = autobahn.wstest()
 
 @pytest.mark.promise("WebSocket is spoken as Autobahn's test suite wants it")
 @pytest.mark.skipif(
-    COMMAND is None, reason="AUTOBAHN DID NOT RUN: tests/autobahn.py --quick installs it, once"
+    COMMAND is None, reason="AUTOBAHN DID NOT RUN: tests/autobahn.py --install installs it, once"
 )
 @pytest.mark.timeout(400)  # 17 and 30 s on a quiet machine
 @pytest.mark.parametrize(
