@@ -151,9 +151,10 @@ request_flood("64 KiB of cookies", "GET", "/api/session", f"Cookie: {HUGE}")
 request_flood("3,000 arguments", "GET", f"/api/tasks?{'a=1&' * 3000}")
 request_flood("2,000 headers", "GET", "/health", *["X: y"] * 2000)
 request_flood("60,000 nested brackets", "POST", "/api/admin/revocations", body=DEEP)
-request_flood(
-    "tokens of 7 KiB that are none", "GET", "/api/session", f"Authorization: Bearer eyJ{'x' * 7000}"
-)
+for size, name in ((7000, "7 KiB"), (5_000_000, "5 MB")):
+    request_flood(
+        f"tokens of {name} that are none", "GET", "/api/session", f"Authorization: Bearer eyJ{'x' * size}"
+    )
 
 
 if __name__ == "__main__":

@@ -41,11 +41,35 @@ def figure(record_property):
 def pytest_runtest_makereport(item, call):
     report = yield
     mark = item.get_closest_marker("promise")
-    if mark is not None and (report.when == "call" or report.skipped):
-        outcome = {"passed": "kept", "failed": "**BROKEN**"}.get(report.outcome, "not run here")
+    # What fails before or after the test itself breaks a promise too: the log is looked at last of all.
+    if mark is not None and (report.when == "call" or report.outcome != "passed"):
         figures = [value for name, value in item.user_properties if name == "figure"]
-        item.config.stash[_ROWS][item.nodeid] = (mark.args[0], item.nodeid, outcome, "; ".join(figures))
+        row = item.config.stash[_ROWS].setdefault(cell(item.path.name, item.originalname), Row(mark.args[0]))
+        row.cases[getattr(getattr(item, "callspec", None), "id", "")] = report.outcome, "; ".join(figures)
     return report
+
+
+class Row:
+    """One promise, and how each case of its test went: by its id, the outcome and the figures."""
+
+    def __init__(self, promise):
+        self.promise = promise
+        self.cases = {}
+
+    def cells(self):
+        """(what became of it, what was measured)."""
+        outcomes = [outcome for outcome, _ in self.cases.values()]
+        ran = outcomes.count("passed")
+        kept = "**BROKEN**" if "failed" in outcomes else "kept" if ran else "not run here"
+        figures = [
+            f"{case}: {figure}" if case else figure for case, (_, figure) in self.cases.items() if figure
+        ]
+        return kept, "; ".join(figures) or (f"{ran} cases" if ran > 1 else "")
+
+
+def cell(file, test):
+    """How the document names a test."""
+    return f"`{file}` {test.replace('_', ' ')}"
 
 
 def pytest_sessionfinish(session):
@@ -59,9 +83,8 @@ def pytest_sessionfinish(session):
     rows = {
         line.split(" | ")[1]: line for line in known.splitlines() if line.startswith("| ") and "`" in line
     }
-    for promise, test, outcome, figures in session.config.stash[_ROWS].values():
-        path, _, name = test.partition("::")
-        cell = f"`{Path(path).name}` {name.replace('_', ' ')}"
-        rows[cell] = f"| {promise} | {cell} | {outcome} | {figures} |"
-    table = ["| promise | test | | measured |", "|---|---|---|---|", *(rows[cell] for cell in sorted(rows))]
+    for test, row in session.config.stash[_ROWS].items():
+        kept, measured = row.cells()
+        rows[test] = f"| {row.promise} | {test} | {kept} | {measured} |"
+    table = ["| promise | test | | measured |", "|---|---|---|---|", *(rows[test] for test in sorted(rows))]
     document.write_text("\n".join([f"{before}{BEGIN}", *table, f"{END}{after}"]), "utf-8")
