@@ -9,6 +9,7 @@ import random
 import socket
 import sys
 import time
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ FREE = [
         "messages_per_second",
         "messages_burst",
         "misuses_burst",
+        "deflate_connections",
     )
 ]
 LIMIT = 1024  # small, so that what Hypothesis may have to print stays so too
@@ -44,14 +46,15 @@ FRAMES = 6  # fewer than the ten messages that do not parse
 # -- the model ------------------------------------------------------------------------------------
 
 
-def outcome(frames):
+def outcome(frames, deflate):
     """The close code a connection ends with after these (first byte, masked, payload), or ALIVE."""
-    parts = None  # of the message that is being sent
+    parts, packed = None, False  # of the message that is being sent
     for first, masked, payload in frames:
         final, reserved, opcode = first >> 7, first >> 4 & 7, first & 15
         control = opcode in (8, 9, 10)
         lawful = opcode in (0, 1, 2) or (control and final and len(payload) < 126)
-        if reserved or not masked or not lawful or (not control and (opcode == 0) != (parts is not None)):
+        lawful = lawful and (not reserved or (reserved == 4 and deflate and opcode in (1, 2)))
+        if not masked or not lawful or (not control and (opcode == 0) != (parts is not None)):
             return 1002
         if opcode == 2:
             return 1003
@@ -59,15 +62,37 @@ def outcome(frames):
             return after_close(payload)
         if control:
             continue
+        packed = reserved == 4 if opcode else packed
         parts = [*(parts or []), payload]
         text = b"".join(parts)
         if len(text) > LIMIT:
             return 1009
         if final:
             parts = None
-            if not is_utf8(text):
-                return 1007
+            if (code := after_message(text, packed)) is not None:
+                return code
     return ALIVE
+
+
+def after_message(data, packed):
+    """The close code that a whole message earns; None for one that is as it should be."""
+    try:
+        text = inflated(data) if packed else data
+    except zlib.error:
+        return 1007
+    if len(text) > LIMIT:
+        return 1009
+    return None if is_utf8(text) else 1007
+
+
+def inflated(data):
+    """RFC 7692, 7.2.2; nothing is remembered from one message to the next. A byte more than may be is enough."""
+    return zlib.decompressobj(-15).decompress(data + b"\x00\x00\xff\xff", LIMIT + 1)
+
+
+def deflated(data):
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def after_close(payload):
@@ -107,7 +132,28 @@ odd = st.one_of(
     st.tuples(st.integers(0, 255), st.booleans(), payloads),
     st.tuples(st.just(0x88), st.just(True), close_payloads),
 )
-conversations = st.lists(st.one_of(honest, honest, honest, odd), min_size=1, max_size=FRAMES)
+packed = st.one_of(
+    payloads.map(deflated),
+    st.sampled_from([deflated(b"x" * LIMIT), deflated(b"x" * (LIMIT + 1)), deflated(b"x" * 1_000_000)]),
+    st.builds(lambda data, at: data[: at % (len(data) + 1)], payloads.map(deflated), st.integers(0, 200)),
+    st.binary(max_size=60),
+)
+
+
+@st.composite
+def compressed(draw):
+    """The frames of a message that says it is compressed, whole or in two fragments."""
+    data = draw(packed)
+    if draw(st.booleans()):
+        return [(0xC1, True, data)]
+    at = draw(st.integers(0, len(data)))
+    return [(0x41, True, data[:at]), (0x80, True, data[at:])]
+
+
+some = st.one_of(honest, honest, honest, odd).map(lambda frame: [frame]) | compressed()
+conversations = st.lists(some, min_size=1, max_size=FRAMES).map(
+    lambda several: [frame for frames in several for frame in frames]
+)
 
 
 def bytes_of(first, masked, payload):
@@ -117,29 +163,32 @@ def bytes_of(first, masked, payload):
 # -- the server -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def free(tmp_path_factory):
-    """(port, token) of a server without limits on how many come; it must not have complained in the end."""
+@pytest.fixture(scope="module", params=["plain", "deflate"])
+def free(request, tmp_path_factory):
+    """(port, token, deflate) of a server without limits on how many come; it must not have complained in the end."""
+    deflate = request.param == "deflate"
     complaints = logging.StreamHandler(said := io.StringIO())
     complaints.setLevel(logging.WARNING)
     logging.getLogger().addHandler(complaints)
-    with InThread(
-        settings_in(tmp_path_factory.mktemp("free"), *FREE, f"limits.message_bytes={LIMIT}")
-    ) as server:
-        yield server.port, server.token()
+    more = [f"limits.message_bytes={LIMIT}", f"server.deflate={str(deflate).lower()}"]
+    with InThread(settings_in(tmp_path_factory.mktemp("free"), *FREE, *more)) as server:
+        yield server.port, server.token(), deflate
     logging.getLogger().removeHandler(complaints)
     assert said.getvalue() == ""
 
 
 def opened(free):
-    port, token = free
+    port, token, deflate = free
     peer = socket.create_connection(("127.0.0.1", port), timeout=60)
     headers = [*handshake(), ("Authorization", f"Bearer {token}")]
+    headers += [("Sec-WebSocket-Extensions", "permessage-deflate")] if deflate else []
     peer.sendall(request_bytes("GET", "/ws", f"127.0.0.1:{port}", headers, close=False))
     reader = peer.makefile("rb")
     assert reader.readline().startswith(b"HTTP/1.1 101 ")
-    while reader.readline() != b"\r\n":
-        pass
+    agreed = False
+    while (line := reader.readline()) != b"\r\n":
+        agreed = agreed or b"client_no_context_takeover" in line
+    assert agreed == deflate
     return peer, reader
 
 
@@ -172,7 +221,7 @@ def ending(reader):
 def test_any_frames_lead_where_the_rfcs_say(free, frames):
     peer, reader = opened(free)
     with peer, reader:
-        expected = outcome(frames)
+        expected = outcome(frames, free[2])
         with contextlib.suppress(ConnectionError):
             for frame in frames:
                 peer.sendall(bytes_of(*frame))
@@ -229,7 +278,7 @@ def test_ten_thousand_malformed_frames_leave_a_quiet_log_and_others_alone(tmp_pa
         token = Authority(state.load_secret(tmp_path / "state"), Auth()).issue(
             subject="ada", scope="metrics:read", ttl_s=3600, now=time.time()
         )
-        free = int(server.url.rpartition(":")[2]), token
+        free = int(server.url.rpartition(":")[2]), token, False
         watcher, events = opened(free)
         with watcher, events:
             watcher.sendall(masked_frame(0x81, b'{"event":"subscribe"}'))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import re
 import resource
 import socket
@@ -175,6 +176,57 @@ def test_without_descriptors_it_waits_quietly_and_goes_on(tmp_path):
         log = running.stderr()
         assert log.count("give way") <= 2
         assert "Traceback" not in log
+
+
+@contextlib.contextmanager
+def no_descriptor_left():
+    """In this process, which is the server's too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_who_comes_when_no_descriptor_is_left_is_served_when_there_is_one(start, caplog):
+    """The kernel keeps the connection meanwhile; we look again ten times a second, and say so once."""
+    server = await start()
+    loop = asyncio.get_running_loop()
+    with socket.socket() as peer:
+        peer.setblocking(False)
+        with no_descriptor_left():
+            await loop.sock_connect(peer, ("127.0.0.1", server.port))
+            await loop.sock_sendall(peer, request_bytes("GET", "/health", f"127.0.0.1:{server.port}"))
+            spent = time.process_time()
+            await asyncio.sleep(0.5)
+            assert time.process_time() - spent < 0.25
+        assert (await loop.sock_recv(peer, 4096)).startswith(b"HTTP/1.1 200 ")
+    told = [record.getMessage() for record in caplog.records if "cannot accept" in record.msg]
+    assert told == ["cannot accept connections: Too many open files; trying again"]
+
+
+async def test_where_nobody_is_silent_a_newcomer_gets_none_of_the_last_descriptors(start, caplog):
+    server = await start()
+    stream = await server.events()
+    await stream.until(None)
+    server._listener._highest = 0  # as if all that are lower were taken
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+    told = [record.getMessage() for record in caplog.records if "cannot accept" in record.msg]
+    assert told == ["cannot accept connections: nearly all files are open that may be; trying again"]
+    server.amiga.total = 8
+    assert (await stream.until(None)).data["overview"]["tasks"]["total"] == 8
+    stream.close()
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1024, reason="too few descriptors")

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import WITHIN_S
 
+from amiga_ws.state import SECRET_FILE
+
 AUTH = "Authorization: Bearer TOKEN"
 HOST = "Host: 127.0.0.1:PORT"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -176,6 +178,36 @@ def requests(draw):
     lines = [f"{draw(NAMES | JUNK)}: {draw(VALUES | JUNK)}" for _ in range(draw(st.integers(0, 5)))]
     host = [HOST] if draw(st.booleans()) else []
     return "\r\n".join([start, *host, *lines, "", ""]) + draw(JUNK)
+
+
+PLACES = st.sampled_from(["/api/tasks/", "/api/sessions/", "/api/", "/static/", "/tasks/", "/"])
+STEPS = st.sampled_from(
+    ["..", "%2e%2e", ".%2E", "/", "%2f", "%5c", "\\", "//", "%00", "%", "%zz", "%c0%ae", "?", "#", ";"]
+)
+ENCODED = st.binary(max_size=12).map(lambda data: "".join(f"%{byte:02x}" for byte in data))
+FILES = st.sampled_from(["etc/passwd", "secret.hex", "var/secret", "app.py", "uplot.js", "task_1", "s1"])
+PATHS = st.builds(
+    lambda place, parts: place + "".join(parts), PLACES, st.lists(STEPS | ENCODED | FILES, max_size=8)
+)
+
+
+def test_no_path_leads_out_of_where_it_begins(threaded):
+    """Of one who may pass: an answer is what the route is for, or a refusal, and no file but those of the pages."""
+    with threaded("limits.requests_burst=100000", "limits.requests_per_second=100000") as server:
+        secret = (server.settings.state_dir / SECRET_FILE).read_bytes().strip()
+
+        @given(PATHS)
+        @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+        def any_path(path):
+            raw = f"GET {path} HTTP/1.1\r\n{HOST}\r\n{AUTH}\r\nConnection: close\r\n\r\n"
+            answer = asyncio.run(answers(server, raw))
+            assert len(statuses(answer)) == 1, answer[:300]
+            assert statuses(answer)[0] < 500, answer[:300]
+            for stolen in (b"Traceback", b"root:x:", b"from __future__", secret):
+                assert stolen not in answer
+
+        any_path()
+        assert asyncio.run(server.ask("/health")).status == 200
 
 
 def test_no_bytes_get_more_than_a_refusal_out_of_us(threaded):
