@@ -5,11 +5,12 @@
 
 The simulated AMIGA is killed and started again once a minute. Viewers stay (half WebSockets, half event streams, all
 with deltas), others come and go, by close and by reset, and some stop reading. A second server reads the same AMIGA and
-nobody watches it: what its memory grows by is AMIGA's new rows, which are kept for eight days. Every second both tell
+nobody watches it: what its memory grows by is AMIGA's new rows, which are kept for eight days and have a limit each.
+Every second both tell
 their memory, descriptors, tasks, clients and how late their loops were. A straight line is laid through the difference
 of the two in the last two thirds of the time by least squares: what rises by more than its limit, *and* by more than
-twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line is not expected, or a viewer was
-lost.
+twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line is not expected (also in the
+cycles), or one of the viewers that stay had to come back.
 
 The line goes through the means of a twentieth of the time each, not through all samples: memory comes and goes in
 steps (an allocator's arena, a full collection every few minutes), so those of one minute are nearly one observation.
@@ -29,6 +30,7 @@ import re
 import resource
 import signal
 import socket
+import sqlite3
 import statistics
 import struct
 import subprocess
@@ -56,6 +58,8 @@ PROBE_S = 0.2
 PARTS = 20  # of a run, each with a mean and a p99 of its own
 STEADY, CHURNERS, SLOW = 60, 12, 4  # clients of each kind at a time
 AMIGA_LIFE_S = 60.0
+TABLES = ("tool_usage", "agent_status")
+ROW_BYTES = 160  # what one of AMIGA's rows may take of our memory; 100 are what it takes
 LEAK_MIB_PER_H = 1.0
 DRIFT = 0.1  # of the p99 at the begin
 AGAIN = 1.05  # what the last cycle may use of what the fifth one did
@@ -101,15 +105,19 @@ class Seen:
 
 
 class Steady(Viewer):
-    """Stays."""
+    """Stays: whoever has to come a second time was lost."""
 
     seen: Seen
+    visits = 0
+
+    async def _visit(self) -> None:
+        self.visits += 1
+        self.seen.lost += self.visits > 1
+        await super()._visit()
 
     def _take(self, event: str, data: dict) -> None:
         super()._take(event, data)
-        if event == "bye":
-            self.seen.lost += 1
-        elif event == "interval_updated":
+        if event == "interval_updated":
             now = time.monotonic()
             self.seen.delays.append((now, (now - self.asked) * 1000))
 
@@ -162,6 +170,15 @@ async def play_amiga(root: Path) -> None:
             await process.wait()
 
 
+def rows_of(root: Path) -> int:
+    """How many rows AMIGA has that are kept in memory."""
+    file = root / "data" / "agentlab.db"
+    if not file.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        return sum(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)  # noqa: S608 - ours
+
+
 async def one_cycle(crowd: Crowd, tokens: list[str], each: int) -> None:
     """`each` connections that all have their state, reset at once."""
     peers: list[asyncio.StreamWriter] = []
@@ -208,7 +225,7 @@ class Line:
         return self.slope - 2 * self.error > more_than
 
 
-def judge(samples: Samples, unwatched: Samples, seen: Seen, lines: Counter[str]) -> dict[str, Any]:
+def judge(samples: Samples, unwatched: Samples, seen: Seen, rows: int) -> dict[str, Any]:
     """Figures, and under `wrong` what is not as promised."""
     began, ended = samples[0][0], samples[-1][0]
     part_s = (ended - began) / PARTS
@@ -219,6 +236,7 @@ def judge(samples: Samples, unwatched: Samples, seen: Seen, lines: Counter[str])
         told[name] = {
             "at_end": round(samples[-1][1][name], 1),
             "unwatched_per_hour": round(beside.slope * 3600, 2),
+            "unwatched_error": round(beside.error * 3600, 2),
             "more_with_clients_per_hour": round(line.slope * 3600, 2),
             "error": round(line.error * 3600, 2),
         }
@@ -226,13 +244,21 @@ def judge(samples: Samples, unwatched: Samples, seen: Seen, lines: Counter[str])
             told["wrong"].append(f"{name} rises")
     told["cpu_lag_ms_max"] = max(sample["cpu_lag_ms"] for _, sample in samples)
     told["delay_ms"] = drift(seen, began, part_s, told["wrong"])
-    unexpected = {line: number for line, number in lines.items() if not EXPECTED.search(line)}
-    told["log_lines"] = {"all": lines.total(), "unexpected": dict(list(unexpected.items())[:10])}
+    told["rows_per_hour"] = round(rows / (ended - began) * 3600)
+    beside = told["rss_mib"]["unwatched_per_hour"] - 2 * told["rss_mib"]["unwatched_error"]
+    if beside > LEAK_MIB_PER_H + told["rows_per_hour"] * ROW_BYTES / 2**20:
+        told["wrong"].append("memory for AMIGA's rows rises")
     told["lost_viewers"] = seen.lost
-    told["wrong"] += [f"unexpected: {line}" for line in list(unexpected)[:3]]
     if seen.lost:
-        told["wrong"].append(f"{seen.lost} steady viewers were sent away")
+        told["wrong"].append(f"steady viewers had to come back {seen.lost} times")
     return told
+
+
+def judge_log(lines: Counter[str], wrong: list[str]) -> dict[str, Any]:
+    """How much was logged, and what should not have been."""
+    unexpected = {line: number for line, number in lines.items() if not EXPECTED.search(line)}
+    wrong += [f"unexpected: {line}" for line in list(unexpected)[:3]]
+    return {"all": lines.total(), "unexpected": dict(list(unexpected.items())[:10])}
 
 
 def apart(samples: Samples, unwatched: Samples, name: str) -> list[tuple[float, float]]:
@@ -347,6 +373,7 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
         tasks.append(asyncio.create_task(viewers[0].ask()))
         tasks += [asyncio.create_task(churn(crowd, tokens)) for _ in range(CHURNERS)]
         tasks += [asyncio.create_task(stop_reading(crowd, tokens)) for _ in range(SLOW)]
+        rows_before = rows_of(amiga)
         ends = time.monotonic() + minutes * 60
         while (left := ends - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 30))
@@ -356,7 +383,7 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
             task.cancel()
         ends_with = await asyncio.gather(*tasks, return_exceptions=True)
         broken = [repr(end) for end in ends_with if not isinstance(end, asyncio.CancelledError)]
-        told = judge(list(server.samples), list(unwatched.samples), seen, server.lines())
+        told = judge(list(server.samples), list(unwatched.samples), seen, rows_of(amiga) - rows_before)
         told["wrong"] += broken
         baseline = await server.empty()
         rounds = []
@@ -364,6 +391,7 @@ async def run(folder: Path, minutes: float, cycles: int, each: int) -> dict[str,
             await one_cycle(crowd, tokens, each)
             rounds.append(await server.empty())
             print(f"soak: cycle {number + 1} of {cycles}: {rounds[-1]}", file=sys.stderr, flush=True)
+    told["log_lines"] = judge_log(server.lines(), told["wrong"])
     if rounds:
         told["cycles"] = back_at(baseline, rounds, each, told["wrong"])
     return told

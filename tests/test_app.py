@@ -289,6 +289,7 @@ async def test_stop_answers_who_has_asked(start):
     await server.start()
 
 
+@pytest.mark.promise("While it drains, who is here is served on and who comes is told when to come back")
 async def test_while_it_drains_streams_go_on_and_new_ones_are_told_to_come_back(start):
     """The listener stays open so long: a load balancer asks /ready, and people's pages ask for the rest."""
     server = await start("server.drain_s=60s")
@@ -318,6 +319,7 @@ async def test_while_it_drains_streams_go_on_and_new_ones_are_told_to_come_back(
     await server.start()
 
 
+@pytest.mark.promise("A stop says goodbye to every stream and is over within 5 s")
 def test_sigterm_says_bye_to_streams_and_exits_0_within_5_s(tmp_path):
     with serving(tmp_path) as running:
         token = token_of(tmp_path)

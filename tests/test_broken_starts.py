@@ -152,6 +152,9 @@ def refused(command, folder, code, says):
     assert not list((folder / "var").glob("history.db*"))
 
 
+@pytest.mark.promise(
+    "What is configured wrongly ends the start with one line that says what to do, and code 2"
+)
 @pytest.mark.parametrize("name", MISCONFIGURED)
 def test_what_is_configured_wrongly_ends_the_start_with_2(folder, name):
     says, prepare, options = MISCONFIGURED[name]
@@ -160,6 +163,7 @@ def test_what_is_configured_wrongly_ends_the_start_with_2(folder, name):
     refused([*SERVE, *options], folder, 2, says)
 
 
+@pytest.mark.promise("What the machine does not give ends the start with one line, and code 1")
 @pytest.mark.parametrize("name", FAILED)
 def test_what_the_machine_does_not_give_ends_the_start_with_1(folder, name):
     says, prepare, options = FAILED[name]
@@ -231,6 +235,9 @@ def running(folder, *options):
     return Running([*SERVE, *options], folder, folder / "stderr", env=IMPORTING)
 
 
+@pytest.mark.promise(
+    "Of two servers on one state folder the second ends and says where the first is, which goes on"
+)
 def test_a_second_server_on_one_state_folder_ends_with_1_and_the_first_goes_on(folder):
     with running(folder) as first:
         done = completed(SERVE, cwd=folder, env=IMPORTING)

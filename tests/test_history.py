@@ -465,6 +465,7 @@ def test_a_restart_goes_on_where_it_was(path, keeper):
     assert sum(count for count, *_ in stored(path, HOURS.step).values()) == 2
 
 
+@pytest.mark.promise("A history of an older version is brought up to date with all it holds")
 def test_an_older_file_is_brought_up_to_date_with_what_it_holds(path, keeper, monkeypatch):
     keeper.note(NOW, {"host.cpu": 7.0})
     keeper.close(NOW)
@@ -477,6 +478,7 @@ def test_an_older_file_is_brought_up_to_date_with_what_it_holds(path, keeper, mo
     assert stored(path, FINEST.step) == {(int(NOW) // 10 * 10, CPU): (1, 7.0, 7.0, 7.0)}
 
 
+@pytest.mark.promise("An upgrade of the history that fails leaves it as it was")
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, keeper, monkeypatch):
     keeper.close(NOW)
     monkeypatch.setattr(
@@ -511,6 +513,7 @@ def test_a_file_of_a_later_version_is_left_alone(path, keeper):
     assert path.read_bytes() == before
 
 
+@pytest.mark.promise("A broken history is moved aside and hinders no start")
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough" * 200, "torn"])
 def test_a_broken_file_is_moved_aside_and_never_blocks_the_start(path, keeper, caplog, content):
     for second in range(0, 5000, 10):

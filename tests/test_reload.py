@@ -108,6 +108,9 @@ async def test_another_key_under_the_same_name_closes_the_streams_of_the_former(
 # -- our own secrets -----------------------------------------------------------------------------
 
 
+@pytest.mark.promise(
+    "A secret is changed without an outage: tokens of the former one count until its end, and no longer"
+)
 async def test_a_rotated_secret_ends_nothing_before_its_time(keep, tmp_path):
     server = await keep([], "auth.session_ttl=2h")
     old_token = server.token(ttl_s=7200)
@@ -149,6 +152,7 @@ async def test_several_secrets_count_at_once(keep, tmp_path):
 # -- many connections ----------------------------------------------------------------------------
 
 
+@pytest.mark.promise("A reload costs no connection; a bad one leaves the former configuration in force")
 async def test_no_reload_good_or_bad_costs_one_of_many_connections(keep, tmp_path):
     server = await keep([], *CROWD)
     peers = [await server.websocket() for _ in range(100)]

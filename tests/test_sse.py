@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from servers import eventually, parse_reply, request_bytes
 
 from amiga_ws.snapshot import Task
@@ -199,6 +200,7 @@ async def test_head_and_http_1_0_get_no_stream(server):
     assert not server.hub.connections_of()
 
 
+@pytest.mark.promise("A viewer that takes nothing is owed one state, is cut after 10 s, and holds nobody up")
 async def test_a_reader_that_stops_is_owed_one_state_and_cut_when_it_takes_nothing(server):
     """The newest state is what it is owed, however many it has missed; others are not held up."""
     slow, fast = await server.events("?interval=1"), await server.events("?interval=1")
