@@ -114,6 +114,17 @@ def test_named_disks_are_shown_and_a_missing_one_is_left_out(tmp_path):
     assert [disk.mount for disk in facts.system.disks] == [str(tmp_path)]
 
 
+def test_a_mount_that_cannot_be_looked_at_is_left_out_alone(tmp_path, monkeypatch):
+    """A name that the kernel refuses stands for another user's stick: root may enter that one."""
+    partition = type(psutil.disk_partitions()[0])
+    mounts = [str(tmp_path), str(tmp_path / ("x" * 300))]
+    parts = [partition(f"/dev/sd{place}", mount, "ext4", "rw") for place, mount in enumerate(mounts)]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: parts)
+    system = HostCollector().collect(frozenset()).system
+    assert [disk.mount for disk in system.disks] == [str(tmp_path)]
+    assert system.memory.total is not None
+
+
 def test_a_disk_whose_name_is_no_text_can_be_told_to_viewers(tmp_path):
     """A stick that was named by another system, say."""
     mount = tmp_path / "st\udcffck"

@@ -209,8 +209,11 @@ class HostCollector:
         parts = self._try("disks", lambda: psutil.disk_partitions(all=False)) or []
         by_device: dict[str, str] = {}
         for part in parts:
-            # One device bound to many places is one disk; a file mounted over a file is no place to look.
-            if part.fstype not in PSEUDO and Path(part.mountpoint).is_dir():
+            # One device bound to many places is one disk; a file mounted over a file is no place to look, nor is what
+            # we may not enter: another user's stick, a share that is gone.
+            if part.fstype not in PSEUDO and self._try(
+                f"disk {part.mountpoint}", Path(part.mountpoint).is_dir
+            ):
                 known = by_device.setdefault(part.device, part.mountpoint)
                 if len(part.mountpoint) < len(known):
                     by_device[part.device] = part.mountpoint
