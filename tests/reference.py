@@ -35,7 +35,7 @@ class Reference:
         moment = dt.datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=self.zone)
-        return moment.timestamp()
+        return min(moment.timestamp(), self.now + 86400)  # no further ahead than a day
 
     def _table(self, name: str, columns: str) -> list[tuple]:
         rows = self.con.execute(f"SELECT {columns} FROM {name} ORDER BY id").fetchall()  # noqa: S608 - ours

@@ -186,8 +186,9 @@ def test_times_are_told_to_the_millisecond(amiga, collector):
 
 def test_a_running_tasks_process_is_found_and_its_end_is_seen(amiga, collector, clock):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    clock.now = time.time()  # the one by which the system tells when it began
     try:
-        amiga.task("aaaaaa", at=time.time(), pid=child.pid)
+        amiga.task("aaaaaa", at=clock.now, pid=child.pid)
         process = read(collector).task_processes[0]
         assert (process.task_id, process.pid, process.alive) == ("aaaaaa", child.pid, True)
     finally:

@@ -198,6 +198,36 @@ def test_a_gap_of_all_ids_is_one_step(amiga, collector, table):
     assert collector._model.tail.settled
 
 
+FAR = 7_000_000_000.0  # 2191
+
+
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_a_task_of_a_far_future_is_in_every_window_and_sums_end_tomorrow(amiga, collector, column):
+    amiga.update("aaaaaa", **{column: local(FAR)})
+    for hours in (1, 168):
+        tasks = read(collector, frozenset({hours})).windows[hours].tasks
+        assert (tasks.created, tasks.completed) == (1, 1)
+    assert len(collector._model.tasks._buckets._hours) < 24 * 9
+
+
+def test_old_rows_of_a_far_future_make_no_longer_sums(amiga, collector):
+    """A blank before its time makes a row sort as an old one."""
+    amiga.db.execute("DELETE FROM tool_usage")
+    task = {"success": 1, "parameters": "{}", "input_tokens": 5, "output_tokens": 7}
+    amiga.tool("aaaaaa", "Task", NOW - 20 * 86400)
+    for table, row in (
+        ("tool_usage", amiga.tool("aaaaaa", "Task", FAR, **task)),
+        ("agent_status", amiga.status("aaaaaa", "completed", FAR)),
+    ):
+        amiga.db.execute(f"UPDATE {table} SET timestamp = ' ' || timestamp WHERE id = ?", (row,))  # noqa: S608 - names from here
+    amiga.tool("aaaaaa", "Read", NOW - 50, success=1)
+    amiga.ended("aaaaaa", "Read", NOW - 50)
+    window = read(collector, frozenset({168})).windows[168]
+    assert (window.tasks.completed, window.claude_api.total_output_tokens) == (1, 7)
+    for room in (collector._model.tasks, collector._model.ledger):
+        assert len(room._buckets._hours) < 24 * 9
+
+
 # -- what a query may cost ------------------------------------------------------------------------
 
 

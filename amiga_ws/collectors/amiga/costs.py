@@ -24,12 +24,11 @@ from amiga_ws.collectors.amiga.database import Database, id_list
 from amiga_ws.collectors.amiga.files import read_regular
 from amiga_ws.collectors.amiga.ledger import UNKNOWN_MODEL, Answer, Ledger
 from amiga_ws.collectors.amiga.prices import Tokens
-from amiga_ws.collectors.amiga.times import Times
+from amiga_ws.collectors.amiga.times import AHEAD_S, Times
 
 logger = logging.getLogger(__name__)
 
 HORIZON_S = 33 * 86400.0  # the longest sum is 30 days, a budget's month has 31
-AHEAD_S = 86400.0
 CHUNK_ROWS = 4_000
 BACKLOG_IDS = 50_000  # old tool rows looked through per query
 USAGE_LIMIT_BYTES = (
@@ -97,7 +96,7 @@ class Costs:
     def read(self, database: Database, now: float, until: float) -> bool:
         """What is new in the database; False if there is more to read."""
         while self._backlog[0] < self._backlog[1]:
-            self._read_backlog(database)
+            self._read_backlog(database, now)
             if time.monotonic() > until:
                 return False
         while self._message_sql is not None:
@@ -198,7 +197,7 @@ class Costs:
         self._seen.add(key)
         self._waiting.append(Answer(when, UNKNOWN_MODEL, counts, owner))
 
-    def _read_backlog(self, database: Database) -> None:
+    def _read_backlog(self, database: Database, now: float) -> None:
         after, end = self._backlog
         upto = min(after + BACKLOG_IDS, end)
         if self._tool_sql is not None:
@@ -206,7 +205,7 @@ class Costs:
             for _, stamp, owner, *rest in database.query(sql, (after, upto)):
                 when = self._times.parse(stamp)
                 if when is not None:
-                    self._tool_row(when, str(owner), rest[:4], rest[4])
+                    self._tool_row(min(when, now + AHEAD_S), str(owner), rest[:4], rest[4])
         # The next row there is: ids may have gaps of any size.
         found = database.query("SELECT min(id) FROM tool_usage WHERE id > ?", (upto,))[0][0]
         self._backlog = (end if found is None else min(found - 1, end), end)

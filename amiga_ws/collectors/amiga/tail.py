@@ -20,12 +20,11 @@ from amiga_ws.collectors.amiga.costs import Costs
 from amiga_ws.collectors.amiga.database import Database, Row, id_list
 from amiga_ws.collectors.amiga.events import Events, ToolEvent
 from amiga_ws.collectors.amiga.tasks import COLUMNS, ENDED, Tasks
-from amiga_ws.collectors.amiga.times import Times
+from amiga_ws.collectors.amiga.times import AHEAD_S, Times
 
 logger = logging.getLogger(__name__)
 
 HORIZON_S = 8 * 86400.0  # the widest window and a day
-AHEAD_S = 86400.0  # a time further in the future is taken for this
 CHUNK_ROWS = 4_000  # rows per query; with their Python objects about 4 MB
 SLICE_S = 0.35  # of work per reading while loading: a reading has a deadline of 0.8 s
 PROGRESS_EVERY_S = 2.0
@@ -48,6 +47,7 @@ class Tail:
         self.caught_up = False
         self.settled = False  # nothing left to look at until the file changes
         self.since = float("-inf")  # what is new was written after this; set before each reading
+        self._latest = float("inf")  # what is later counts as this; set at each reading
         self.loaded_rows = 0
         self.parse = times.parse
         self._times = times
@@ -88,10 +88,11 @@ class Tail:
                 return False
         self._file_stamp = database.file_stamp
         until = time.monotonic() + SLICE_S
+        self._latest = now + AHEAD_S
         self._readings += 1
         read_before, rows_before = self._last["tool_usage"], self.loaded_rows
         done = self._read_marks(database, until)
-        done = done and self._read_rows(database, now, until)
+        done = done and self._read_rows(database, until)
         done = done and self._costs.read(database, now, until)
         self._recheck(database, read_before)
         done = done and self._read_tasks(database, until)
@@ -206,7 +207,7 @@ class Tail:
             for task_id, status, stamp in rows:
                 when = self._times.parse(stamp)
                 if when is not None:
-                    self._tasks.marks.add(str(task_id), status, when)
+                    self._tasks.marks.add(str(task_id), status, min(when, self._latest))
             # The next row there is: ids may have gaps of any size.
             self._mark_id = (
                 database.query("SELECT max(id) FROM agent_status WHERE id <= ?", (after,))[0][0] or 0
@@ -215,13 +216,13 @@ class Tail:
                 break
         return self._mark_id <= 0
 
-    def _read_rows(self, database: Database, now: float, until: float) -> bool:
+    def _read_rows(self, database: Database, until: float) -> bool:
         """New rows of both tables in the order of their times, for an end must meet its start."""
         more = [table for table in self._buffers if self._columns[table]]
         while True:
             for table in tuple(more):
                 while not self._buffers[table] and table in more:
-                    if not self._fetch(database, table, now + AHEAD_S):
+                    if not self._fetch(database, table):
                         more.remove(table)
             if not any(self._buffers.values()):
                 return True
@@ -261,7 +262,7 @@ class Tail:
         self._events.tools(ended)
         self._costs.read_tool_rows(database, with_tokens)
 
-    def _fetch(self, database: Database, table: str, limit: float) -> bool:
+    def _fetch(self, database: Database, table: str) -> bool:
         """Read one chunk into the table's buffer; False if it was the last."""
         sql = self._tool_sql
         if table == "agent_status":
@@ -275,14 +276,14 @@ class Tail:
         self._last[table] = rows[-1][0]
         if table == "tool_usage":
             self._witness = rows[-1][1:4]
-        parse, since = self._times.parse, self.since
+        parse, since, latest = self._times.parse, self.since, self._latest
         buffer = self._buffers[table]
         after = max(self._written[table], since)
         for row in rows:
             when = parse(row[1], after)
             if when is not None:
                 after = when if when > since else since
-                buffer.append((when if when < limit else limit, row))
+                buffer.append((when if when < latest else latest, row))
         self._written[table] = after
         if table == "tool_usage" and buffer:
             self._calls.latest_row = max(self._calls.latest_row, buffer[-1][0])
@@ -357,7 +358,10 @@ class Tail:
 
     def _put(self, rows: Sequence[Row], marked: Collection[str] = ()) -> None:
         for rowid, *values in rows:
-            record = self._tasks.put(rowid, tuple(values), marked=str(values[0]) in marked, since=self.since)
+            marked_now = str(values[0]) in marked
+            record = self._tasks.put(
+                rowid, tuple(values), marked=marked_now, since=self.since, latest=self._latest
+            )
             if record is not None:
                 self._events.task(record)
                 self._calls.reconsider([record.task_id])

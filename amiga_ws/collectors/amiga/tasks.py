@@ -91,12 +91,18 @@ class Tasks:
         self._failures: dict[str, list[float]] = {}  # class -> ascending times of the end
 
     def put(
-        self, rowid: int, values: tuple[object, ...], *, marked: bool = False, since: float = float("-inf")
+        self,
+        rowid: int,
+        values: tuple[object, ...],
+        *,
+        marked: bool = False,
+        since: float = float("-inf"),
+        latest: float = float("inf"),
     ) -> TaskRecord | None:
         """A row of `tasks` (COLUMNS) as it stands now; the record if anything shown changed.
 
         `marked`: what agent_status says of it changed, so it is worked out even if the row did not. `since`:
-        what is new in it was written after this.
+        what is new in it was written after this. `latest`: a time in it that is later counts as this.
         """
         known = self._rows.get(rowid)
         fingerprint = hash(values)
@@ -108,7 +114,7 @@ class Tasks:
         if known is not None and known.stamp[1] == updated:
             updated_at = known.updated_at
         else:
-            updated_at = self._times.parse(updated, since)
+            updated_at = _at_most(latest, self._times.parse(updated, since))
         shown, ended_at = self._outcome(key, word, updated_at)
         record = TaskRecord(
             rowid=rowid,
@@ -120,7 +126,9 @@ class Tasks:
             agent_type=_word(agent),
             phase=_word(phase),
             model=_word(model),
-            created_at=self._times.parse(created, since if known is None else known.created_at or since),
+            created_at=_at_most(
+                latest, self._times.parse(created, since if known is None else known.created_at or since)
+            ),
             updated_at=updated_at,
             ended_at=ended_at,
             error_class=_class_of(shown, error),
@@ -258,6 +266,10 @@ def _class_of(status: str, error: object) -> str | None:
         found = task_error_class(text)
         return "stopped_by_user" if found in ("no_output", "minimal_output", "dead_process") else found
     return None
+
+
+def _at_most(latest: float, when: float | None) -> float | None:
+    return None if when is None else min(when, latest)
 
 
 def _place(record: TaskRecord) -> tuple[bool, float, str]:

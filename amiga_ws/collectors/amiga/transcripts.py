@@ -17,7 +17,7 @@ from typing import Any
 from amiga_ws.collectors.amiga.jsonl import Follower, load_object
 from amiga_ws.collectors.amiga.ledger import Answer, Ledger
 from amiga_ws.collectors.amiga.prices import Tokens
-from amiga_ws.collectors.amiga.times import Times
+from amiga_ws.collectors.amiga.times import AHEAD_S, Times
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Transcripts:
             cache_read=_count(usage.get("cache_read_input_tokens")),
             cache_write_1h=_count(hour.get("ephemeral_1h_input_tokens")) if isinstance(hour, dict) else 0,
         )
-        self._ledger.book(Answer(min(when, now + 86400), str(model or "unknown"), tokens, session))
+        self._ledger.book(Answer(min(when, now + AHEAD_S), str(model or "unknown"), tokens, session))
         return True
 
 

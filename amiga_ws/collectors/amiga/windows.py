@@ -1,7 +1,8 @@
 """Counts and durations by minute, rolled up by hour: any window of 1-168 h is answered without a row.
 
 A window is everything since a minute: `window_start(now, hours)`. What is stamped in the future is in
-every window. Amounts may be negative, to take back what was added.
+every window; who adds it sees to it that it is no more than `times.AHEAD_S` ahead. Amounts may be negative, to
+take back what was added.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ MINUTE_S = 60
 HOUR_MINUTES = 60
 DAY_HOURS = 24
 KEEP_MINUTES = 170 * HOUR_MINUTES  # the widest window and a little more
-AHEAD_MINUTES = 24 * HOUR_MINUTES  # a stamp further in the future is counted here
 
 # Neighbouring duration classes differ by 4 %, so the middle of one is at most 2 % off.
 GROWTH = 1.04
