@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from servers import JWT, InThread, ServerInHand, settings_in
 
+from amiga_ws.collectors.amiga import processes
+
 pytest_plugins = ["promises"]
 
 # Or the first test that asks for the thread's loop is given one made for it, which nobody closes.
@@ -21,6 +23,13 @@ settings.register_profile("shared machine", deadline=None)
 # Where a change waits for its verdict, the same examples each time; new ones are found at the desk.
 settings.register_profile("verdict", deadline=None, derandomize=True)
 settings.load_profile("verdict" if os.environ.get("CI") == "true" else "shared machine")
+
+
+@pytest.fixture(autouse=True)
+def on_the_host(monkeypatch):
+    """The tests may run in a container: what AMIGA's processes run beside is that."""
+    if processes.NAMESPACE.exists():
+        monkeypatch.setattr(processes, "HOST_NAMESPACE", processes.NAMESPACE.stat().st_ino)
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
 import psutil
 import pytest
+from processes import completed
 
 from amiga_ws.collectors.amiga.processes import Processes
 from amiga_ws.simulate import ManualClock
@@ -94,3 +97,57 @@ def test_two_servers_of_one_installation_are_counted(host, tmp_path):
         processes = Processes(tmp_path)
         assert processes.server().alive
         assert processes.server_count == 2
+
+
+# -- processes that are out of sight --------------------------------------------------------------
+
+TASKS = """
+import os, subprocess, sys
+from amiga_ws.collectors.amiga import processes as module
+
+def told(processes):
+    return [one.alive for one in processes.tasks([("aaaaaa", task.pid, None), ("bbbbbb", 4_000_000, None)])]
+
+task = subprocess.Popen(["/bin/sleep", "60"])
+"""
+
+
+def in_a_container(script, proc="rw"):
+    """What `script` prints as root in a process table of its own, with /proc mounted as `proc` says."""
+    table = ["unshare", "--pid", "--fork", "--kill-child", "--mount"]
+    inside = [*table, "sh", "-c", f'mount -t proc -o {proc} proc /proc && "$@"; exit $?', "sh"]
+    if not shutil.which("unshare") or completed([*inside, "true"]).returncode:
+        pytest.skip("a process table of its own needs unshare and root")
+    done = completed([*inside, sys.executable, "-c", TASKS + script])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_in_a_container_of_its_own_no_task_is_said_to_be_dead_until_amigas_server_is_seen():
+    assert in_a_container(
+        """
+print(told(module.Processes()))
+words = ["python3", "-c", "read -r _", "monitoring/server.py"]
+server = subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE)
+while len(module.psutil.Process(server.pid).cmdline()) != 4:
+    pass
+processes = module.Processes()
+print(processes.server().alive, told(processes))
+server.kill()
+server.wait()
+print(processes.server().alive, told(processes))
+"""
+    ) == ["[]", "True [True, False]", "False [True, False]"]
+
+
+def test_a_process_that_proc_hides_is_alive_and_one_that_has_gone_is_not():
+    assert in_a_container(
+        """
+module.HOST_NAMESPACE = module.NAMESPACE.stat().st_ino
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(module.psutil.pid_exists(task.pid), told(module.Processes()))
+""",
+        proc="hidepid=2",
+    ) == ["False [True, False]"]

@@ -24,6 +24,8 @@ SEEK_AFTER_S = 5.0  # sooner while none is found, each time twice as late: a res
 MAX_TASKS = 50
 REUSED_AFTER_S = 120.0  # AMIGA notes the pid within seconds; a process begun later is another one
 SERVER_SCRIPT = "monitoring/server.py"
+NAMESPACE = Path("/proc/self/ns/pid")
+HOST_NAMESPACE = 0xEFFFFFFC  # its inode outside of all containers, PROC_PID_INIT_INO in Linux' proc_ns.h
 
 
 class Processes:
@@ -63,7 +65,12 @@ class Processes:
         return self._last_server
 
     def tasks(self, running: Iterable[tuple[str, int, float | None]]) -> list[TaskProcess]:
-        """One entry per (task id, pid, time the task was last known to start), at most 50."""
+        """One entry per (task id, pid, time the task was last known to start), at most 50.
+
+        None in a container in which AMIGA's server was never seen: there its pids are nobody's, or somebody else's.
+        """
+        if self._last_server is None and not _on_host():
+            return []
         wanted = list(running)[:MAX_TASKS]
         known = {pid for _, pid, _ in wanted}
         self._tasks = {pid: process for pid, process in self._tasks.items() if pid in known}
@@ -92,7 +99,31 @@ class Processes:
             return TaskProcess(task_id=task_id, pid=pid, alive=True)
         except (psutil.Error, ValueError, OverflowError):
             self._tasks.pop(pid, None)
-            return dead
+            return TaskProcess(task_id=task_id, pid=pid, alive=True) if _is_hidden(pid) else dead
+
+
+def _on_host() -> bool:
+    """Whether our process table is the host's own."""
+    try:
+        return NAMESPACE.stat().st_ino == HOST_NAMESPACE
+    except OSError:
+        return True  # no Linux: there is but one table
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process that /proc does not show is there all the same.
+
+    With hidepid=2 not even process 1 is shown. Where it is, the kernel is not asked: for it a pid may be a thread's.
+    """
+    if psutil.pid_exists(1):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _find_servers() -> list[psutil.Process]:
