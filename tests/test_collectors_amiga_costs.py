@@ -163,14 +163,19 @@ def test_days_begin_at_midnight_of_amigas_zone(amiga, tmp_path):
     assert (costs.today, costs.d7, costs.d30) == (2.0, 7.0, 31.0)
 
 
-def test_a_budget_tells_its_share_and_the_day_it_is_used_up(amiga, tmp_path):
-    collector = collector_of(amiga.root, tmp_path / "private", budget=100.0)
-    amiga.message(NOW - 5 * 86400, (36 * MILLION, 0))  # on the 13th of the month; NOW is the 18th
+@pytest.mark.parametrize(
+    ("limit", "share", "day"), [(30.0, 1.2, 16), (50.0, 0.72, 26), (59.9, 0.601, 30), (60.0, 0.6, None)]
+)
+def test_a_budget_tells_its_share_and_the_day_of_this_month_on_which_it_is_used_up(
+    amiga, tmp_path, limit, share, day
+):
+    collector = collector_of(amiga.root, tmp_path / "private", budget=limit)
+    amiga.message(NOW - 5 * 86400, (36 * MILLION, 0))  # on the 13th of the month; NOW is the 18th: 2 a day
     amiga.message(NOW - 40 * 86400, (500 * MILLION, 0))  # last month
     budget = read(collector).windows[24].costs.budget
-    assert (budget.limit, budget.share) == (100.0, 0.36)
-    # 36 in 18 days: 2 a day, so 50 days from the first.
-    assert budget.projected_day == dt.datetime(2026, 12, 21, tzinfo=dt.UTC).timestamp()
+    assert (budget.limit, budget.share) == (limit, share)
+    expected = None if day is None else dt.datetime(2026, 11, day, tzinfo=dt.UTC).timestamp()
+    assert budget.projected_day == expected
 
 
 def test_own_prices_replace_the_table(amiga, tmp_path):

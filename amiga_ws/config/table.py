@@ -149,7 +149,7 @@ class Costs:
     budget: float | None = setting(
         None,
         kinds.optional(kinds.number(0.01, 1e9)),
-        "Money per calendar month. The page shows the share used and the day it will be used up.",
+        "Money per calendar month. The page shows the share used and, if it will not last, the day it will be used up.",
     )
 
 

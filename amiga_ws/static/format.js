@@ -121,7 +121,14 @@ export function moment(epoch, now) {
   const at = new Date(epoch * 1000);
   const time = `${pad(at.getHours())}:${pad(at.getMinutes())}`;
   if (at.toDateString() === new Date(now * 1000).toDateString()) return time;
-  return `${at.getDate()}${SPACE}${MONTHS[at.getMonth()]} ${time}`;
+  return `${day(epoch)} ${time}`;
+}
+
+/** Epoch → "23 Nov" in the viewer's zone. @param {unknown} epoch */
+export function day(epoch) {
+  if (!known(epoch)) return UNKNOWN;
+  const at = new Date(epoch * 1000);
+  return `${at.getDate()}${SPACE}${MONTHS[at.getMonth()]}`;
 }
 
 /** Epoch → "2026-11-23 14:02:09 +01:00", for tooltips. @param {unknown} epoch */

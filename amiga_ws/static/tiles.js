@@ -96,6 +96,9 @@ function spend(snapshot) {
     setText(/** @type {Element} */ (gauge.querySelector(".num")),
       `${format.known(budget.share) ? format.percent(budget.share * 100) : format.UNKNOWN} of ${format.money(budget.limit, currency)}`);
   }
+  const until = byId("spend-until");
+  show(until, format.known(budget?.projected_day) && budget.projected_day > now());
+  if (!until.hidden) setText(until, `used up on ${format.day(budget.projected_day)} at the pace of this month`);
 }
 
 /** @param {Snapshot} snapshot */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 import time
 
@@ -52,6 +53,21 @@ def test_without_an_amiga_the_page_says_where_it_looked_and_what_to_do(look, own
     expect(panel).to_be_hidden(timeout=10_000)
     expect(viewer["#tasks tbody"]).to_contain_text("The first one")
     sim.close()
+
+
+def test_a_budget_says_on_which_day_of_this_month_it_is_used_up(look, own_site):
+    site = own_site("costs.budget=1.01")
+    site.sim.add_message("assistant", "Done.", tokens=(1_000_000, 0), model="claude-haiku-4-5")
+    viewer = look(site).arrive()
+    expect(viewer["#spend-budget .num"]).to_have_text("99\N{NO-BREAK SPACE}% of $1.01", timeout=10_000)
+    today = dt.date.today()  # noqa: DTZ011 - the page and the server are in this zone too
+    tomorrow = today + dt.timedelta(days=1)
+    until = viewer["#spend-until"]
+    if tomorrow.month == today.month:
+        day = f"{tomorrow.day}\N{NO-BREAK SPACE}{tomorrow:%b}"
+        expect(until).to_have_text(f"used up on {day} at the pace of this month")
+    else:
+        expect(until).to_be_hidden()
 
 
 def test_broken_database_keeps_the_last_values_and_says_why(look, own_site):

@@ -220,8 +220,9 @@ class Ledger:
         per_day = used / today.day
         projected = None
         if per_day > 0:
-            days = int(self._budget / per_day)
-            projected = self._times.day_start(month + dt.timedelta(days=min(days, 3650)))
+            day = month + dt.timedelta(days=min(int(self._budget / per_day), 31))
+            if day.month == month.month:  # else it will last
+                projected = self._times.day_start(day)
         return Budget(limit=self._budget, share=round(used / self._budget, 3), projected_day=projected)
 
 
