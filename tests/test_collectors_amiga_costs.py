@@ -9,7 +9,7 @@ import pytest
 from installation import CLI_SESSION, Installation, local
 from reading import DAY, NOW, Clock, collector_of, read
 
-from amiga_ws.collectors.amiga import hooks, transcripts
+from amiga_ws.collectors.amiga import hooks, ledger, transcripts
 from amiga_ws.collectors.amiga.prices import NANO, PriceTable, Tokens
 from amiga_ws.config.prices import DEFAULT_PRICES, Price
 
@@ -336,6 +336,27 @@ def test_a_task_or_its_model_that_is_written_later_than_the_row_changes_what_was
     clock.now += 30
     costs = read(collector).windows[24].costs
     assert (costs.unpriced_calls, costs.total_cost) == (0, 10.0)
+
+
+def test_of_more_tasks_than_are_remembered_those_booked_last_have_their_tokens(
+    amiga, collector, clock, monkeypatch
+):
+    monkeypatch.setattr(ledger, "MAX_OWNERS", 2)
+    for owner in ("bbbbbb", "cccccc"):
+        amiga.task(owner, at=NOW - 500, model="")
+    for place, owner in enumerate(("bbbbbb", "aaaaaa", "cccccc")):
+        task_row(amiga, owner, NOW - 300 + 100 * place, (MILLION, 0))
+        clock.now += 30
+        facts = read(collector)
+    known = {task.task_id: task.tokens for task in facts.tasks}
+    assert known == {"bbbbbb": None, "aaaaaa": MILLION, "cccccc": MILLION}
+    for owner in ("bbbbbb", "cccccc"):
+        amiga.update(owner, model="opus")  # taken back, though one was forgotten, and booked again
+    clock.now += 30
+    facts = read(collector)
+    known = {task.task_id: task.tokens for task in facts.tasks}
+    assert known == {"aaaaaa": None, "bbbbbb": MILLION, "cccccc": MILLION}
+    assert facts.windows[24].costs.total_cost == 15.0
 
 
 def test_rows_wait_until_the_hook_logs_have_told_whose_they_are(

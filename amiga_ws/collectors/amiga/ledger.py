@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from amiga_ws.collectors.amiga.prices import NANO, PriceTable, Tokens
@@ -14,7 +14,7 @@ from amiga_ws.snapshot import Budget, ClaudeApi, Costs, ModelCost
 
 MAX_MODELS = 100
 KEEP_DAYS = 62  # this month, the last one, and the 30 days of the longest sum
-MAX_OWNERS = 20_000
+MAX_OWNERS = 20_000  # tasks and sessions remembered, those booked to last
 MAX_ANSWERS = 32
 UNKNOWN_MODEL = "unknown"
 FAMILIES = ("haiku", "sonnet", "opus")
@@ -46,7 +46,7 @@ class Ledger:
     """The books. `book` costs a few dictionary updates; windows are answered from buckets."""
 
     def __init__(self, prices: PriceTable, times: Times, budget: float | None, currency: str) -> None:
-        self.owners: dict[str, Spent] = {}
+        self.owners: OrderedDict[str, Spent] = OrderedDict()  # the one booked to last at the end
         self.moved: set[str] = set()  # owners whose sums have changed, for who asks to take out
         self._prices = prices
         self._times = times
@@ -84,12 +84,16 @@ class Ledger:
             if amount:
                 self._buckets.add(minute, base + field, sign * amount)
         self._book_to(self._days.setdefault(day, Spent()), tokens, cost, sign)
-        if answer.owner is not None and (answer.owner in self.owners or len(self.owners) < MAX_OWNERS):
+        # Of one that was forgotten there is nothing to take back.
+        if answer.owner is not None and (sign > 0 or answer.owner in self.owners):
             spent = self.owners.setdefault(answer.owner, Spent())
+            self.owners.move_to_end(answer.owner)
             self._book_to(spent, tokens, cost, sign)
             if not spent.calls:
                 del self.owners[answer.owner]  # unknown again, not zero
             self.moved.add(answer.owner)
+            if len(self.owners) > MAX_OWNERS:
+                self.moved.add(self.owners.popitem(last=False)[0])
 
     def window(self, minute: int, now: float) -> tuple[Costs, ClaudeApi]:
         """Everything since an epoch minute, and the calendar's sums as of `now`."""
