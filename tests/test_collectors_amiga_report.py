@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -123,6 +124,17 @@ def test_hooks_are_looked_for(look, amiga):
     assert "PostToolUse: /home/author/amiga/hooks/post.py does not exist" in told
     (amiga.root / ".claude" / "settings.json").write_text('{"hooks": {"PreToolUse": "what"}}', "utf-8")
     assert "PreToolUse: not registered" in texts(look(amiga.root), "bad")
+
+
+def test_all_session_folders_are_read_also_behind_many_in_which_there_is_nothing(look, amiga):
+    amiga.task("aaaaaa", "completed", NOW - 60)
+    amiga.hook(CLI_SESSION, "Bash", NOW - 50, task_id="aaaaaa")
+    os.utime(amiga.sessions / CLI_SESSION, (NOW - 50, NOW - 50))
+    for number in range(60):  # as many as are read at once, and the newest first
+        (amiga.sessions / f"s{number}").mkdir()
+    told = texts(look(amiga.root))
+    assert "1 of 61 sessions name their task" in told
+    assert "loading" not in told
 
 
 def test_half_a_line_and_bad_lines_are_counted_not_fatal(look, amiga):

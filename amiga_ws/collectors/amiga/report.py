@@ -56,8 +56,8 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
     try:
         findings = list(_files(config, database, now))
         findings += _tables(database, times, now)
-        while hooks.poll(now) and hooks.state == "loading":
-            pass
+        while hooks.state == "loading":
+            hooks.poll(now)
         model = Model(config, times, hooks)
         while not model.loaded:
             model.read(database, now)
