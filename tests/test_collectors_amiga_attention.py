@@ -152,6 +152,19 @@ def test_the_same_call_again_and_again_is_a_loop(amiga, collector, rows):
     assert "loop" not in found(collector)
 
 
+@pytest.mark.parametrize("lost", ["INDEX idx_tool_task", "TABLE agent_status"])
+def test_a_loop_is_seen_in_a_file_that_lacks_an_index_or_the_status_rows(amiga, collector, lost):
+    amiga.task("aaaaaa", at=NOW - 300)
+    for place in range(15):  # three rows a call, where nothing tells of the calls
+        at = NOW - 200 + place
+        amiga.tool("aaaaaa", "Bash", at, 1, parameters='{"command": "make"}')
+        amiga.ended("aaaaaa", "Bash", at + 0.5)
+    amiga.db.execute(f"DROP {lost}")
+    facts = read(collector)
+    assert facts.sources["amiga"].state == "ok"
+    assert "loop" in {item.kind for item in facts.attention}
+
+
 def test_a_long_loop_keeps_its_beginning_and_says_that_it_is_longer_than_was_looked_at(
     amiga, collector, clock
 ):

@@ -52,7 +52,8 @@ class Loops:
             if owner.calls + len(owner.open) < LOOP_CALLS or self._seen.get(owner.key) == state:
                 continue
             self._seen[owner.key] = state
-            run, known = self._run(database, owner.key), self.found.pop(owner.key, None)
+            run = self._run(database, owner.key, ends=model.tail.has("agent_status"))
+            known = self.found.pop(owner.key, None)
             if run is None or run[1] < LOOP_CALLS:
                 continue
             tool, calls, first, whole = run
@@ -69,11 +70,14 @@ class Loops:
         return {key: run for key, run in self.found.items() if at_work(model, key, now)}
 
     @staticmethod
-    def _run(database: Database, key: str) -> tuple[str, int, object, bool] | None:
-        """(tool, calls, timestamp of the first, whether it is the first) of the equal calls at the end."""
+    def _run(database: Database, key: str, *, ends: bool) -> tuple[str, int, object, bool] | None:
+        """(tool, calls, timestamp of the first, whether it is the first) of the equal calls at the end.
+
+        `ends`: the file has status rows, which tell of the calls that have ended.
+        """
         for limit in (LOOP_CALLS, _ROWS):  # mostly a few rows tell that there is no loop
             rows = database.query(
-                "SELECT tool_name, parameters, timestamp, success FROM tool_usage INDEXED BY idx_tool_task"
+                "SELECT tool_name, parameters, timestamp, success FROM tool_usage"
                 " WHERE task_id = ? ORDER BY id DESC LIMIT ?",
                 (key, limit),
             )
@@ -84,11 +88,13 @@ class Loops:
             if parameters is None or length < LOOP_CALLS:
                 return None
         first = rows[length - 1][2]
-        ended = database.query(
-            "SELECT count(*) FROM (SELECT message, timestamp FROM agent_status WHERE task_id = ?"
-            " AND status = 'tool_call' ORDER BY id DESC LIMIT ?) WHERE message = ? AND timestamp >= ?",
-            (key, _ROWS, f"{tool} completed", first),
-        )[0][0]
+        ended = 0
+        if ends:
+            ended = database.query(
+                "SELECT count(*) FROM (SELECT message, timestamp FROM agent_status WHERE task_id = ?"
+                " AND status = 'tool_call' ORDER BY id DESC LIMIT ?) WHERE message = ? AND timestamp >= ?",
+                (key, _ROWS, f"{tool} completed", first),
+            )[0][0]
         # Without status rows every equal row may be a call of its own, or a quarter of one.
         calls = int(ended) or length // 3
         return str(tool), calls + (rows[0][3] is None and bool(ended)), first, length < _ROWS
