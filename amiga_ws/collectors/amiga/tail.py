@@ -1,7 +1,7 @@
 """Follows the database: what is new by row id, and what was changed in place where that can be.
 
 The first reading is the same as every later one, only longer: it goes on in slices, call by call, until
-all is read. Rows older than eight days are left alone (but see `Backlog` in costs.py).
+all is read. Rows older than eight days are left alone, but for the tokens in them (costs.py) and how tasks ended.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class TaskRecord:
 
 
 class Marks:
-    """When agent_status says that a task ended, by status word; and when it was first started."""
+    """When agent_status says that a task ended, by status word."""
 
     def __init__(self) -> None:
         self._marks: dict[str, dict[str, float]] = {}

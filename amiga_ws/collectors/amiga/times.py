@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import zoneinfo
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 # What lies further ahead of now counts as so far ahead: no clock is a day off, and sums go to the newest hour there is.
@@ -153,6 +153,3 @@ def _epoch(moment: dt.datetime | None, zone: dt.tzinfo | None) -> float | None:
     except (OverflowError, OSError, ValueError):
         return None
     return value if math.isfinite(value) else None
-
-
-Parser = Callable[[object], float | None]
