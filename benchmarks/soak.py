@@ -6,11 +6,10 @@
 The simulated AMIGA is killed and started again once a minute. Viewers stay (half WebSockets, half event streams, all
 with deltas), others come and go, by close and by reset, and some stop reading. A second server reads the same AMIGA and
 nobody watches it: what its memory grows by is AMIGA's new rows, which are kept for eight days and have a limit each.
-Every second both tell
-their memory, descriptors, tasks, clients and how late their loops were. A straight line is laid through the difference
-of the two in the last two thirds of the time by least squares: what rises by more than its limit, *and* by more than
-twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line is not expected (also in the
-cycles), or one of the viewers that stay had to come back.
+Every second both tell their memory, descriptors, tasks, clients and how late their loops were. A straight line is laid
+through the difference of the two in the last two thirds of the time by least squares: what rises by more than its
+limit, *and* by more than twice the slope's own error, is a leak. Exit code 1 when something leaks, a log line is not
+expected (also in the cycles), or one of the viewers that stay had to come back.
 
 The line goes through the means of a twentieth of the time each, not through all samples: memory comes and goes in
 steps (an allocator's arena, a full collection every few minutes), so those of one minute are nearly one observation.

@@ -10,8 +10,9 @@ import sys
 import pytest
 from installation import CLI_SESSION, Installation
 from reading import NOW, Clock
+from test_collectors_amiga_costs import line
 
-from amiga_ws.collectors.amiga import AmigaConfig
+from amiga_ws.collectors.amiga import AmigaConfig, transcripts
 from amiga_ws.collectors.amiga.report import lines, report
 from amiga_ws.simulate import ManualClock, Simulator
 
@@ -172,3 +173,13 @@ def test_the_command_prints_the_report_and_tells_by_its_exit_code(amiga, tmp_pat
         assert "tasks by status: completed 1" in done.stdout
     missing = [sys.executable, "-m", "amiga_ws", "check", "--amiga", str(tmp_path / "none")]
     assert subprocess.run(missing, capture_output=True, check=False).returncode == 1  # noqa: S603 - our own
+
+
+def test_all_transcripts_are_read_however_many_there_are(look, amiga, tmp_path, monkeypatch):
+    monkeypatch.setattr(transcripts, "FILES_PER_READING", 4)
+    projects = tmp_path / "projects" / "-srv-code-app"
+    projects.mkdir(parents=True)
+    for place in range(10):
+        (projects / f"s{place}.jsonl").write_text(line(NOW, ids=(f"m{place}", "r")), "utf-8")
+    findings = texts(look(amiga.root, transcripts=projects.parent))
+    assert "10 answers recorded" in findings

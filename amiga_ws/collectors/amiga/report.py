@@ -26,6 +26,7 @@ from amiga_ws.collectors.amiga.view import window
 Level = Literal["ok", "note", "warn", "bad"]
 NEWEST_SCHEMA = 14
 WEEK_H = 168
+MAX_POLLS = 10_000  # of transcripts, 6 MiB each: those that are written to meanwhile have no end
 TASK_ID = re.compile(r"[0-9a-f]{6}")  # a session has a uuid
 TABLES = ("tasks", "tool_usage", "agent_status", "messages")
 _SIGNS: dict[str, str] = {"ok": "ok  ", "note": "    ", "warn": "WARN", "bad": "BAD "}
@@ -64,7 +65,10 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
         processes = Processes(config.root)
         server = processes.server()
         model.set_dead_tasks(one.task_id for one in processes.tasks(model.processes()) if not one.alive)
-        model.poll_files(now)
+        for _ in range(MAX_POLLS):
+            model.poll_files(now)
+            if model.transcripts is None or model.transcripts.complete:
+                break
         model.settle(now)
         findings += _calls(model, now)
         findings += _links(database, model)
