@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from test_tokens import NOW, SECRET, Lifetimes, claims, signed
+from test_tokens import DAY, NOW, SECRET, Lifetimes, claims, signed
 
 from amiga_ws.auth import revocations
 from amiga_ws.auth.gate import Gate
@@ -109,6 +109,17 @@ def test_ended_login_can_be_revoked_with_what_it_signed_in(gate, wall):
     wall.now += 3600
     gate.revoke_token(token)
     assert not gate.still_good(session)
+
+
+def test_revoked_sign_in_link_stays_revoked_until_it_ends_by_itself(tmp_path, wall):
+    """A link may live longer than any session of it."""
+    lifetimes = Lifetimes(session_max=12 * 3600.0)
+    gate = Gate(Authority(SECRET, lifetimes), lifetimes, tmp_path, wall)
+    token, login = issued(gate, wall, typ="login", ttl_s=7 * DAY)
+    gate.revoke(login)
+    wall.now += 2 * DAY
+    again = Gate(gate.authority, lifetimes, tmp_path, wall)
+    assert refused(again, token, "login") == "revoked"
 
 
 def test_login_signs_in_once(gate, wall):

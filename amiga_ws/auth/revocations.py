@@ -110,10 +110,10 @@ def _matters(rule: Revocation, now: float) -> bool:
 def of_identity(identity: Identity, now: float, session_max: float) -> Revocation:
     """The rule that ends a token and everything that was signed in with it.
 
-    A session ends by its `sid` (its token changes with each renewal); a login token's sessions may live
-    `session_max` longer than itself.
+    A session ends by its `sid` (its token changes with each renewal). A login token may live longer than its
+    sessions, and they longer than it: up to `session_max` from now.
     """
     if identity.sid is not None:
         return Revocation("sid", identity.sid, now, identity.session_ends_at or identity.expires_at)
-    ends = identity.expires_at if identity.typ == "access" else now + session_max
-    return Revocation("jti", identity.jti, now, ends)
+    sessions_end = now if identity.typ == "access" else now + session_max
+    return Revocation("jti", identity.jti, now, max(identity.expires_at, sessions_end))
