@@ -221,6 +221,27 @@ def test_renewal_never_goes_beyond_the_end_of_the_session():
     assert second.expires_at == first.expires_at
 
 
+def test_a_shorter_session_max_binds_sessions_that_were_signed_in_before():
+    shorter = Authority(SECRET, Lifetimes(session_max=DAY))
+    _, first = AUTHORITY.mint_session(parent("login", ttl_s=120), NOW)
+    _, second = shorter.renew_session(first, NOW + 0.75 * DAY)
+    assert second.expires_at == second.session_ends_at == NOW + DAY
+    with pytest.raises(TokenRefusedError, match="sign in again"):
+        shorter.renew_session(first, NOW + DAY)
+
+
+def test_a_longer_session_max_prolongs_no_session_that_was_signed_in_before():
+    longer = Authority(SECRET, Lifetimes(session_max=60 * DAY))
+    _, first = AUTHORITY.mint_session(parent("login", ttl_s=120), NOW)
+    assert longer.renew_session(first, NOW + 3600)[1].session_ends_at == NOW + 30 * DAY
+
+
+def test_session_max_shortens_no_session_of_an_access_token():
+    shorter = Authority(SECRET, Lifetimes(session_max=DAY))
+    _, first = AUTHORITY.mint_session(parent(ttl_s=20 * DAY), NOW)
+    assert shorter.renew_session(first, NOW + 2 * DAY)[1].session_ends_at == NOW + 20 * DAY
+
+
 @pytest.mark.parametrize("left_s", [0.9, 0.001, 0.0001, 0.0, -1.0])
 def test_renewal_at_the_very_end_is_refused_not_an_error(left_s):
     _, first = AUTHORITY.mint_session(parent(ttl_s=3600), NOW)
