@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -253,7 +252,8 @@ class Server:
         try:
             settings = load()
             changed = [key for key in ROWS if settings.get(key) != self.settings.get(key)]
-            settings = replace(settings, state_dir=self.settings.state_dir)
+            later = [key for key in changed if not key.startswith(RELOADED)]
+            settings = settings.keeping(self.settings, later)
             authority = _authority(settings)
             certificate = _certificate(settings)
             if (certificate is None) != (self._tls is None):
@@ -263,9 +263,8 @@ class Server:
         except (ConfigError, StartError, state.StateError, BadKeyError) as error:
             logger.error("not reloaded, the former configuration stays in force: %s", error)
             return False
-        for key in changed:
-            if not key.startswith(RELOADED):
-                logger.warning("%s has changed: that takes effect at the next start", key)
+        for key in later:
+            logger.warning("%s has changed: that takes effect at the next start", key)
         self.settings = self.services.settings = settings
         self.services.policy = _policy(settings)
         self.services.trusted_proxies = networks(settings.server.trusted_proxies)

@@ -21,6 +21,7 @@ from test_state import GOOD
 from amiga_ws import state
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.config import ConfigError
+from amiga_ws.snapshot import Task
 
 CROWD = (
     "limits.connections_per_address=500",
@@ -241,6 +242,33 @@ async def test_what_a_reload_cannot_change_is_told(server, caplog):
     assert "log.level has" not in caplog.text
     assert not wanted.state_dir.exists()
     assert (await server.ask_as(server.token(), "/api/session")).status == 200
+
+
+async def test_what_a_reload_cannot_change_stays_for_everybody_who_comes_later(server):
+    """What is announced and what is kept to must not part."""
+    folder = server.settings.state_dir.parent
+    later = (
+        "metrics.update_interval=9",
+        "limits.message_bytes=2048",
+        "costs.currency=EUR",
+        "amiga.name=other",
+        "limits.connections_per_address=7",
+    )
+    for _ in range(2):  # nor does the second time take them in
+        assert server.reload(lambda: settings_in(folder, *later))
+        assert server.settings.limits.connections_per_address == 7
+    peer, stream = await server.websocket(), await server.events()
+    assert (await peer.until("connected"))["data"]["limits"]["message_bytes"] == 16384
+    await peer.say("subscribe")
+    assert (await peer.until("subscribed"))["data"]["config"]["update_interval"] == 2
+    assert (await stream.until("subscribed")).data["config"]["update_interval"] == 2
+    server.amiga.tasks = [Task(task_id="a1", status="failed", description="", cost=1.5)]
+    file = await server.ask_as(server.token(), "/api/export/tasks?format=csv")
+    assert b"USD" in file.body
+    assert server.settings.amiga.name != "other"
+    assert server.settings is server.services.settings
+    for each in (peer, stream):
+        each.close()
 
 
 # -- a bad start ---------------------------------------------------------------------------------

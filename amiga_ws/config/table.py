@@ -10,7 +10,7 @@ into something concrete.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -327,6 +327,18 @@ class Settings:
         for part in key.split("."):
             value = getattr(value, part)
         return value
+
+    def keeping(self, former: Settings, keys: Iterable[str]) -> Settings:
+        """These settings, with what `former` has under `keys`."""
+        kept: Settings = self
+        for key in keys:
+            kept = _with(kept, key.split("."), former.get(key))
+        return kept
+
+
+def _with(group: Any, path: Sequence[str], value: Any) -> Any:  # noqa: ANN401 - any section, any row's value
+    name, *inner = path
+    return dataclasses.replace(group, **{name: _with(getattr(group, name), inner, value) if inner else value})
 
 
 @dataclass(frozen=True)
