@@ -183,3 +183,19 @@ def test_all_transcripts_are_read_however_many_there_are(look, amiga, tmp_path, 
         (projects / f"s{place}.jsonl").write_text(line(NOW, ids=(f"m{place}", "r")), "utf-8")
     findings = texts(look(amiga.root, transcripts=projects.parent))
     assert "10 answers recorded" in findings
+
+
+def test_the_command_reports_on_the_folder_it_is_given_whatever_is_configured(amiga, tmp_path):
+    amiga.task("aaaaaa", "completed", NOW)
+    other = Installation(tmp_path / "other")
+    other.task("bbbbbb", "failed", NOW)
+    config = tmp_path / "config.yaml"
+    config.write_text("amiga: {database: other/data/agentlab.db, sessions: other/logs/sessions}\n", "utf-8")
+    command = [sys.executable, "-m", "amiga_ws", "check", "--config", str(config), "--amiga", str(amiga.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    assert "tasks by status: completed 1" in done.stdout
+    assert str(other.root) not in done.stdout
+    # What is said along with it counts all the same.
+    command += ["--set", f"amiga.database={other.root / 'data' / 'agentlab.db'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    assert "tasks by status: failed 1" in done.stdout

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report; 1 if anything in it is bad."""
     if args.amiga is not None:
-        args.overrides = [*args.overrides, f"amiga.root={args.amiga.absolute()}"]
+        inside = ("amiga.database=null", "amiga.sessions=null")  # those of the configuration are another's
+        args.overrides = [*inside, *args.overrides, f"amiga.root={args.amiga.absolute()}"]
     with tempfile.TemporaryDirectory(prefix="amiga_ws-check-") as private:
         findings = report(replace(amiga_config(settings_of(args)), private_dir=Path(private)))
     if args.json:
