@@ -383,8 +383,9 @@ def run(
     """
     log.configure(settings.log.level)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the secret would be in a dump
-    shown = Demo(settings) if demo else None
+    shown = None
     try:
+        shown = Demo(settings) if demo else None
         watching = shown.watched_by(settings) if shown else settings
         server = Server(watching, demo=demo)
         reread = None if load is None else (lambda: shown.watched_by(load()) if shown else load())

@@ -7,17 +7,27 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from amiga_ws import state
 from amiga_ws.config import Settings
 
 END_S = 3.0  # for the simulator to end its own processes
 
 
 class Demo:
-    """A simulator process writing into `state_dir/demo`."""
+    """A simulator process writing into `state_dir/demo`.
+
+    Raises:
+        StateError: that folder cannot be made.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._root: Path = (settings.state_dir / "demo").absolute()
-        self._root.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            state.make_private_dir(settings.state_dir)  # the simulator's own would be open to others
+        except OSError as error:
+            raise state.StateError(
+                f"cannot use state_dir {settings.state_dir}: {state.reason(error)}"
+            ) from error
         command = [sys.executable, "-m", "amiga_ws", "simulate", str(self._root)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own command
 

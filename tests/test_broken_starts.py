@@ -114,6 +114,11 @@ FAILED = {
     "folder for revocations": ("cannot use state_dir", in_the_way("revocations.jsonl"), []),
     "folder for the address": ("cannot use state_dir", in_the_way("server.json"), []),
     "file for state_dir": ("cannot use state_dir", None, ["--set", "state_dir=/dev/null/var"]),
+    "file for state_dir, with --demo": (
+        "cannot use state_dir",
+        None,
+        ["--set", "state_dir=/dev/null/var", "--demo"],
+    ),
 }
 
 
