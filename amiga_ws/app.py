@@ -43,7 +43,6 @@ from amiga_ws.history import History
 from amiga_ws.hub import Hub
 from amiga_ws.listening import (
     HEAD_BYTES,
-    REACHABLE,
     Listener,
     MisconfiguredError,
     StartError,
@@ -51,7 +50,6 @@ from amiga_ws.listening import (
     carried_connections,
     load_certificate,
     tls_context,
-    url_of,
 )
 from amiga_ws.measures import Measures
 from amiga_ws.recorder import Recorder
@@ -217,9 +215,9 @@ class Server:
         return HostCollector(), AmigaCollector(amiga_config(self.settings))
 
     def _announce(self, port: int) -> None:
-        host, scheme = self.settings.server.host, "http" if self._tls is None else "https"
-        self.url = url_of(host, port, scheme)
-        state.announce_server(self.settings.state_dir, url_of(REACHABLE.get(host, host), port, scheme))
+        host, tls = self.settings.server.host, self._tls is not None
+        self.url = state.url_of(host, port, tls=tls)
+        state.announce_server(self.settings.state_dir, state.reachable_url(host, port, tls=tls))
 
     def _measure_lag(self, due: float | None) -> None:
         """How late the loop comes to a timer (its own time; None: the first) is what everybody waits for it."""

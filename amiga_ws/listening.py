@@ -46,8 +46,6 @@ RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections bei
 WANTED_DESCRIPTORS = 65_536
 # Forward secrecy and authenticated encryption only; TLS 1.3 has nothing else anyway.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-# How a wildcard address is reached from this machine.
-REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
 
 class StartError(Exception):
@@ -220,11 +218,6 @@ class Listener:
             connection.close()
             return
         self._server.handle_stream(stream, address)
-
-
-def url_of(host: str, port: int, scheme: str) -> str:
-    """`http://[::1]:3000`."""
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def carried_connections(wanted: int) -> int:

@@ -26,6 +26,8 @@ MIN_DISTINCT_BYTES = 20
 # How long what has ended is kept all the same: a clock that ran ahead, as one set to local time does until it is
 # corrected, must not have made us forget what is not over.
 KEPT_LONGER_S = 86_400.0
+# How a wildcard address is reached from this machine.
+REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _SAMPLES = (bytes(range(32)), bytes(range(1, 33)), bytes(range(31, -1, -1)))
 
 
@@ -117,6 +119,17 @@ def parse_secret(text: str) -> bytes:
 
 
 # -- the bound URL -------------------------------------------------------------------------------
+
+
+def url_of(host: str, port: int, *, tls: bool) -> str:
+    """`http://[::1]:3000`."""
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def reachable_url(host: str, port: int, *, tls: bool) -> str:
+    """Where a server that listens on `host` is reached from this machine."""
+    return url_of(REACHABLE.get(host, host), port, tls=tls)
 
 
 def announce_server(state_dir: Path, url: str) -> None:

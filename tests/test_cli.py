@@ -265,6 +265,8 @@ def test_link_points_to_the_public_url_else_the_running_server_else_the_configur
     assert base("--set", "server.port=8080") == "http://127.0.0.1:8080"
     assert base("--set", "server.host=::") == "http://[::1]:3000"
     assert base("--set", "server.host=192.0.2.7") == "http://192.0.2.7:3000"
+    tls = ("--set", "server.tls.cert=cert.pem", "--set", "server.tls.key=key.pem")
+    assert base(*tls, "--set", "server.host=::") == "https://[::1]:3000"
     state.announce_server(folder / "var", "http://127.0.0.1:3001")
     assert base("--set", "server.port=8080") == "http://127.0.0.1:3001"
     assert base("--set", "server.public_url=https://a.example") == "https://a.example"

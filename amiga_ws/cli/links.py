@@ -10,9 +10,6 @@ from amiga_ws.cli.arguments import UsageError
 from amiga_ws.config import Settings
 from amiga_ws.config.kinds import spoken
 
-# A wildcard is no address to open; the machine itself reaches it by loopback.
-REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-
 
 def base_url(settings: Settings) -> str:
     """Where people reach the server: `server.public_url`, else the running one's, else the configuration's.
@@ -30,8 +27,7 @@ def base_url(settings: Settings) -> str:
             f"no server runs on {settings.state_dir} and server.port is 0, so a link would have no port; "
             "start the server first, or set server.public_url"
         )
-    host = REACHABLE.get(server.host, server.host)
-    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+    return state.reachable_url(server.host, server.port, tls=server.tls.cert is not None)
 
 
 def sign_in_link(base: str, login_token: str) -> str:
