@@ -82,6 +82,28 @@ async def test_a_token_without_the_scope_is_4502(server):
     assert "metrics:read" in (await dismissed(peer, 4502))["reason"]
 
 
+async def test_what_was_wrong_is_counted_by_its_kind(server):
+    """Only who presents nothing or nothing good is counted as one who tries credentials."""
+    counts = server.services.refusals.counts
+    peer = await knocking(server)
+    await peer.send(0x2, b"no text")
+    await dismissed(peer, 1003)
+    assert counts == {(1003, "frames"): 1}
+    peer = await knocking(server)
+    await peer.say("authenticate", {"token": server.token(scope="admin")})
+    await dismissed(peer, 4502)
+    assert counts[4502, "scope"] == 1
+    peer = await knocking(server)
+    await peer.say("authenticate", {"token": "rubbish"})
+    await dismissed(peer, 4502)
+    assert counts[4502, "credential"] == 1
+    peer = await knocking(server)
+    server._ready = False
+    await peer.say("authenticate", {"token": server.token()})
+    assert (await peer.next())["data"]["code"] == 4005
+    assert counts[4005, "the server is shutting down"] == 1
+
+
 @pytest.mark.parametrize(
     "first",
     [

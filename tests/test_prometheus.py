@@ -108,6 +108,7 @@ async def test_without_the_package_it_says_what_to_install(server, monkeypatch):
     reply = await server.ask_as(server.token(), "/metrics")
     assert (reply.status, reply.json["code"]) == (501, "unavailable")
     assert "amiga_ws[metrics]" in reply.json["error"]
+    assert server.services.refusals.counts == {(501, "extra"): 1}  # nobody has tried a credential
 
 
 @pytest.mark.parametrize(("value", "bound"), [(0.0, "0.1"), (0.1, "0.1"), (0.11, "1.0"), (7.0, "+Inf")])

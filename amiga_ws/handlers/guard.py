@@ -253,7 +253,7 @@ class Guarded(RequestHandler):
                 "WWW-Authenticate": f'Bearer realm="amiga_ws", error="insufficient_scope", scope="{self.scope}"'
             }
             text = f"this needs the scope {self.scope}"
-            raise RefusedError(403, "forbidden", text, "scope", headers=header)
+            raise RefusedError(403, "forbidden", text, "scope", headers=header, kind="scope")
         if self.stream:
             self.check_misuses(self.identity)
 

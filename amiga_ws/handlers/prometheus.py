@@ -49,7 +49,8 @@ class Metrics(Api):
             text = (
                 "/metrics needs the package prometheus-client: pip install 'amiga_ws[metrics]', and restart"
             )
-            raise RefusedError(501, "unavailable", text, "prometheus-client is not installed")
+            reason = "prometheus-client is not installed"
+            raise RefusedError(501, "unavailable", text, reason, kind="extra")
         snapshot = await self.services.facts.current(self.services.hub.hours_in_use(), WINDOW_H)
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)

@@ -19,7 +19,9 @@ _KINDS = {400: "request", 401: "credential", 403: "origin", 421: "host", 426: "h
 class RefusedError(Exception):
     """A request that must not pass. `text` is for the peer, `reason` for the log.
 
-    `retry_s` is set where the refusal passes by itself. A handler may raise it before it has answered.
+    `kind` is what it was about, in one of a few words, for counting: `reason` may hold what a peer wrote. Without it
+    the status tells. `retry_s` is set where the refusal passes by itself. A handler may raise it before it has
+    answered.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class RefusedError(Exception):
         *,
         headers: dict[str, str] | None = None,
         retry_s: int | None = None,
+        kind: str = "",
     ) -> None:
         super().__init__(reason)
         self.status, self.code, self.text, self.reason = status, code, text, reason
@@ -38,13 +41,8 @@ class RefusedError(Exception):
         self.retry_s = retry_s
         if retry_s is not None:
             self.headers["Retry-After"] = str(retry_s)
-
-    @property
-    def kind(self) -> str:
-        """What it was about, in one of a few words: for counting. `reason` may hold what a peer wrote."""
-        if self.retry_s is not None or self.reason == "scope":
-            return self.reason
-        return _KINDS.get(self.status, "credential")
+            kind = kind or reason
+        self.kind = kind or _KINDS[status]
 
 
 def temporary(status: Literal[429, 503], limit: str, text: str, wait_s: float = 0.0) -> RefusedError:

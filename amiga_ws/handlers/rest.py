@@ -197,7 +197,7 @@ class SessionRenewal(SessionApi):
     async def post(self) -> None:
         if self.identity.typ != "session":
             text = "only a session is renewed here; make a new token with scripts/mktoken.py"
-            raise RefusedError(403, "forbidden", text, "not a session")
+            raise RefusedError(403, "forbidden", text, "not a session", kind="credential")
         hub, gate = self.services.hub, self.services.gate
         try:
             token, session = gate.renew(self.identity)

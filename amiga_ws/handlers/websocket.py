@@ -137,7 +137,7 @@ class MetricsSocket(Guarded, StrictSocket):
 
     def broken_off(self, error: FrameError) -> None:
         if self.client is None:
-            self._dismiss(error.code, str(error))
+            self._dismiss(error.code, str(error), kind="frames")
         else:
             self.services.hub.close(self.client, error.code, str(error))
 
@@ -202,19 +202,26 @@ class MetricsSocket(Guarded, StrictSocket):
             self.check_misuses(identity)
         except RefusedError as refusal:
             code = Close.BAD_CREDENTIAL if refusal.retry_s is None else Close.RATE_LIMITED
-            self._dismiss(code, refusal.text, refusal.reason, refusal.retry_s)
+            self._dismiss(code, refusal.text, refusal.reason, refusal.retry_s, kind=refusal.kind)
             return
         if self.scope not in identity.scopes:
-            self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}", "scope")
+            self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}", "scope", kind="scope")
             return
         self._stop_waiting()
         self.identity = identity
         self._begin()
 
-    def _dismiss(self, code: Close, text: str, reason: str = "", retry_s: int | None = None) -> None:
+    def _dismiss(
+        self,
+        code: Close,
+        text: str,
+        reason: str = "",
+        retry_s: int | None = None,
+        kind: str = "credential",
+    ) -> None:
         """Tell the peer `text` and the owner `reason`, and close."""
         self._stop_waiting()
-        ref = self.note_refusal(RefusedError(int(code), "unauthorized", text, reason or text))
+        ref = self.note_refusal(RefusedError(int(code), "unauthorized", text, reason or text, kind=kind))
         retry_ms = None if retry_s is None else retry_s * 1000
         self._transport.send(Message.of(Bye(int(code), text, code.reconnect, retry_ms, ref)))
         self.close(int(code), close_reason(text))
