@@ -23,7 +23,6 @@ INTERVAL_RANGE = (1, 60)
 DEFAULT_HOURS = 24
 MAX_REASON_BYTES = 123  # RFC 6455, 5.5: a control frame's payload is at most 125 bytes, 2 are the code
 MAX_ID_CHARS = 128
-MAX_POSITION_CHARS = 64
 
 MessageId = str | int | None
 ErrorCode = Literal[

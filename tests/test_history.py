@@ -251,8 +251,8 @@ def test_a_slot_that_is_written_in_two_parts_is_one_point(path, keeper):
 
 def test_minutes_replace_what_was_known_of_them_and_their_hour_follows(path, keeper):
     hour = int(NOW) // 3600 * 3600
-    assert keeper.put_minutes(NOW, {"tools.calls": {hour: 4.0, hour + 60: 6.0}})
-    assert keeper.put_minutes(NOW, {"tools.calls": {hour + 60: 8.0, hour - 60: 1.0}})
+    assert keeper.put_minutes({"tools.calls": {hour: 4.0, hour + 60: 6.0}})
+    assert keeper.put_minutes({"tools.calls": {hour + 60: 8.0, hour - 60: 1.0}})
     assert stored(path, MINUTES.step) == {
         (hour - 60, CALLS): (1, 1.0, 1.0, 1.0),
         (hour, CALLS): (1, 4.0, 4.0, 4.0),
@@ -262,15 +262,15 @@ def test_minutes_replace_what_was_known_of_them_and_their_hour_follows(path, kee
         (hour - 3600, CALLS): (1, 1.0, 1.0, 1.0),
         (hour, CALLS): (2, 4.0, 8.0, 12.0),
     }
-    assert keeper.put_minutes(NOW, {})
+    assert keeper.put_minutes({})
 
 
 def test_minutes_that_have_not_changed_are_not_written_again(path, keeper):
     week = {int(NOW) // 60 * 60 - 60 * i: float(i % 7) for i in range(10_000)}
-    assert keeper.put_minutes(NOW, {"tools.calls": week})
+    assert keeper.put_minutes({"tools.calls": week})
     keeper.close(NOW)
     keeper.open(NOW)
-    keeper.put_minutes(NOW, {"tools.calls": week})
+    keeper.put_minutes({"tools.calls": week})
     wal = path.with_name("history.db-wal")
     assert (wal.stat().st_size if wal.exists() else 0) < 20_000
 
@@ -278,7 +278,7 @@ def test_minutes_that_have_not_changed_are_not_written_again(path, keeper):
 def test_series_by_minute_keep_their_own_step(keeper):
     keeper.note(NOW, {"host.cpu": 5.0})
     minute = int(NOW) // 60 * 60 - 120
-    keeper.put_minutes(NOW, {"tools.calls": {minute: 3.0}})
+    keeper.put_minutes({"tools.calls": {minute: 3.0}})
     found = keeper.read(["host.cpu", "tools.calls"], 1, NOW)
     assert (found["step"], found["series"]["host.cpu"]["step"]) == (12, 12)
     assert found["series"]["tools.calls"]["step"] == 60
@@ -559,7 +559,7 @@ def test_a_folder_that_cannot_be_used_is_told_and_healed(tmp_path, caplog):
     for _ in range(3):
         keeper.flush(NOW)
     assert caplog.text.count("history cannot be written") == 1  # not at every try
-    assert not keeper.put_minutes(NOW, {"tools.calls": {0: 1.0}})
+    assert not keeper.put_minutes({"tools.calls": {0: 1.0}})
     folder.mkdir()
     keeper.flush(NOW)
     assert (keeper.source.state, keeper.source.error) == ("ok", None)

@@ -202,7 +202,8 @@ def test_session_lacking_one_of_its_claims_is_refused(gone):
 
 def test_session_over_session_ttl_is_refused():
     long = session_claims(exp=int(NOW) + 12 * 3600 + 1)
-    assert not refusal(signed(long), typ="session").forged
+    found = refusal(signed(long), typ="session")
+    assert (found.reason, found.forged) == ("lives longer than auth.session_ttl allows", False)
 
 
 def test_renewed_session_slides_and_stays_the_same_session():

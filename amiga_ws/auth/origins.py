@@ -61,10 +61,7 @@ def parse_host(header: str, scheme: str) -> Origin | None:
 
 @dataclass(frozen=True)
 class OriginPolicy:
-    """The hosts that are ours and the foreign origins that are welcome.
-
-    `ports` are the ports we are bound to; `scheme` is the one we serve ourselves.
-    """
+    """The hosts that are ours and the foreign origins that are welcome."""
 
     public: Origin | None = None
     allowed_hosts: frozenset[str] = frozenset()

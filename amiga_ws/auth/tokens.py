@@ -233,8 +233,9 @@ class Authority:
         wanted = (typ,) if isinstance(typ, str) else typ
         if identity.typ not in wanted:
             raise TokenError(f"a {identity.typ} token where {' or '.join(wanted)} is expected", forged=False)
-        if identity.expires_at - identity.issued_at > self._longest(identity.typ):
-            raise TokenError("lives longer than auth.max_ttl allows", forged=False)
+        longest, setting = self._longest(identity.typ)
+        if identity.expires_at - identity.issued_at > longest:
+            raise TokenError(f"lives longer than {setting} allows", forged=False)
         if now >= identity.expires_at:
             raise TokenError("expired", forged=False)
         if max(identity.issued_at, not_before) > now + ISSUED_LEEWAY_S:
@@ -301,8 +302,11 @@ class Authority:
         except (jwt.PyJWTError, RecursionError, ValueError) as error:
             raise TokenError(type(error).__name__, forged=True) from error
 
-    def _longest(self, typ: TokenType) -> float:
-        return self._lifetimes.session_ttl if typ == "session" else self._lifetimes.max_ttl
+    def _longest(self, typ: TokenType) -> tuple[float, str]:
+        """How long such a token may live, in s, and which setting says so."""
+        if typ == "session":
+            return self._lifetimes.session_ttl, "auth.session_ttl"
+        return self._lifetimes.max_ttl, "auth.max_ttl"
 
 
 def _tick(seconds: float) -> float:

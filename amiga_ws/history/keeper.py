@@ -61,8 +61,6 @@ class Keeper:
         self._written: float | None = None  # when something was last written, wall clock
         self._cut = False  # the oldest points went for want of room
         self._error: str | None = None
-        self._hint: str | None = None
-        self._broken = 0  # files moved aside in this life
         self.source = Source(path=self._shown)
 
     def open(self, now: float) -> None:
@@ -81,7 +79,7 @@ class Keeper:
             tally = self._pending.setdefault((time, SERIES[name].number), Tally())
             tally.add(1, value, value, value)
 
-    def put_minutes(self, now: float, minutes: Minutes) -> bool:
+    def put_minutes(self, minutes: Minutes) -> bool:
         """Whole minutes of the series that come so, in the place of what was known; False if it failed."""
         rows = [
             (time, SERIES[name].number, value)
@@ -94,8 +92,6 @@ class Keeper:
         except (sqlite3.Error, OSError, NewerError) as error:
             self._failed(error)
             return False
-        finally:
-            del now
 
     def flush(self, now: float) -> None:
         """Bring to disk what is pending. On failure it stays so, at most an hour of it."""

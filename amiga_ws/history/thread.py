@@ -54,7 +54,7 @@ class History:
 
     def put_minutes(self, minutes: Minutes) -> Future[bool]:
         """Whole minutes; whether they were written. Raises BusyError."""
-        return self._submit(lambda: self._keeper.put_minutes(self._wall(), minutes))
+        return self._submit(lambda: self._keeper.put_minutes(minutes))
 
     def read(
         self, names: list[str], hours: int, between: tuple[float, float] | None = None

@@ -21,7 +21,7 @@ SILENCE = 2.5  # heartbeats without an event before a stream counts as dead, wha
 SETTLED_S = 5.0  # a stream that lived this long has earned a fresh backoff
 BACKOFF_S = (0.5, 20.0)
 LONGEST_WAIT_S = 300.0  # whatever the server says
-RATE_LIMITED, UNAVAILABLE, SERVER_ERRORS = 429, 503, range(500, 600)
+RATE_LIMITED, SERVER_ERRORS = 429, range(500, 600)
 REFUSED = (401, 403, 421)  # not signed in; not allowed; not by this name
 STOPPING = range(4500, 5000)
 # Stops that another token would cure.
