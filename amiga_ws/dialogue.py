@@ -6,6 +6,8 @@ it comes ten times in 30 s.
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -40,6 +42,8 @@ from amiga_ws.wire import (
     parse_command,
 )
 
+logger = logging.getLogger(__name__)
+
 MAX_STRIKES, STRIKES_S = 10, 30.0  # limits hit, or messages that do not parse, before a connection is ended
 
 SUBSCRIBE_SLICE = 32  # of those who waited for one reading together: about 10 ms of the loop
@@ -71,7 +75,7 @@ class Dialogue:
         try:
             command, message_id = parse_command(raw)
         except RequestError as error:
-            self._error(client, error.code, error.text, error.message_id)
+            self._error(client, error)
             client.parse_strikes = client.parse_strikes or Strikes(MAX_STRIKES, STRIKES_S)
             if client.parse_strikes.strike(now):
                 self._hub.close(
@@ -83,7 +87,7 @@ class Dialogue:
                 _refuse_parked(client, message_id)
             await self._handlers[type(command)](self, client, command, message_id)
         except RequestError as error:
-            self._error(client, error.code, error.text, error.message_id)
+            self._error(client, error)
 
     async def subscribe(self, client: Client, request: Subscribe, message_id: MessageId = None) -> None:
         """Answer `subscribed`, then the state of the window. Raises RequestError."""
@@ -158,9 +162,11 @@ class Dialogue:
         try:
             identity = self._verify(command.token, "access")
         except TokenError as error:
-            raise RequestError("unauthorized", "this token is not accepted", message_id) from error
+            ref = _noted(client, error.reason)
+            raise RequestError("unauthorized", "this token is not accepted", message_id, ref) from error
         if identity.subject != client.identity.subject:
-            raise RequestError("forbidden", "the new token is somebody else's", message_id)
+            ref = _noted(client, "of another subject")
+            raise RequestError("forbidden", "the new token is somebody else's", message_id, ref)
         if client.client_id in self._hub.clients:
             self._hub.renew(client, identity, message_id)
 
@@ -180,8 +186,9 @@ class Dialogue:
         Authenticate: _authenticate,
     }
 
-    def _error(self, client: Client, code: str, text: str, message_id: MessageId) -> None:
-        client.say(ErrorEvent(text, code, self._clock.wall(), message_id), message_id)
+    def _error(self, client: Client, error: RequestError) -> None:
+        told = ErrorEvent(error.text, error.code, self._clock.wall(), error.message_id, ref=error.ref)
+        client.say(told, error.message_id)
 
     def _refuse_rate(self, client: Client, limit: str, wait_s: float, message_id: MessageId) -> None:
         retry_ms = int(wait_s * 1000) + 1
@@ -192,6 +199,15 @@ class Dialogue:
             self._hub.close(
                 client, Close.RATE_LIMITED, f"{limit} was hit {MAX_STRIKES} times in {STRIKES_S:.0f} s"
             )
+
+
+def _noted(client: Client, reason: str) -> str:
+    """Log why a new token is not taken; the `ref` to tell the peer."""
+    ref = secrets.token_hex(4)
+    logger.info(
+        "no new token for %s of %r: %s ref=%s", client.client_id, client.identity.subject, reason, ref
+    )
+    return ref
 
 
 def _refuse_parked(client: Client, message_id: MessageId) -> None:

@@ -73,13 +73,19 @@ class Close(IntEnum):
 
 
 class RequestError(Exception):
-    """A message that cannot be obeyed; it changes nothing and the connection stays."""
+    """A message that cannot be obeyed; it changes nothing and the connection stays.
 
-    def __init__(self, code: ErrorCode, text: str, message_id: MessageId = None) -> None:
+    `ref` is set where the log says more than `text`.
+    """
+
+    def __init__(
+        self, code: ErrorCode, text: str, message_id: MessageId = None, ref: str | None = None
+    ) -> None:
         super().__init__(text)
         self.code: ErrorCode = code
         self.text = text
         self.message_id = message_id
+        self.ref = ref
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -127,19 +127,22 @@ async def test_a_new_token_carries_the_connection_on(server):
 
 
 @pytest.mark.parametrize(
-    ("token", "code"),
+    ("token", "code", "reason"),
     [
-        ({"subject": "eve"}, "forbidden"),
-        ({"typ": "login", "ttl_s": 60}, "unauthorized"),
-        (None, "unauthorized"),
+        ({"subject": "eve"}, "forbidden", "of another subject"),
+        ({"typ": "login", "ttl_s": 60}, "unauthorized", "a login token where access is expected"),
+        (None, "unauthorized", "its header is no JSON object"),
     ],
 )
-async def test_a_token_that_does_not_fit_is_refused_and_the_connection_stays(server, token, code):
+async def test_a_token_that_does_not_fit_is_refused_and_the_connection_stays(
+    server, caplog, token, code, reason
+):
     peer = await watching(server)
     text = "rubbish" if token is None else server.token(**token)
     await peer.say("refresh_token", {"token": text}, id=9)
     answer = await peer.until("error")
     assert (answer["id"], answer["data"]["code"]) == (9, code)
+    assert f"{reason} ref={answer['data']['ref']}" in caplog.text  # the owner finds what the peer quotes
     server.host.cpu_percent = 44.0
     await peer.until("metrics_update")
 
