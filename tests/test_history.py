@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -737,6 +739,17 @@ def test_a_disk_that_hangs_never_blocks_who_notes(path):
     assert time.monotonic() - began < 2
     gate.set()
     history.stop(10)
+
+
+def test_the_version_of_sqlite_is_told_once_at_the_start(path, caplog):
+    caplog.set_level(logging.INFO)
+    with closing(sqlite3.connect(":memory:")) as db:
+        (version,) = db.execute("SELECT sqlite_version()").fetchone()
+    keeper = Keeper(path, 64)
+    keeper.open(NOW)
+    keeper.flush(NOW + 60)
+    keeper.close(NOW + 120)
+    assert [line for line in caplog.messages if "SQLite" in line] == [f"SQLite is {version}"]
 
 
 def test_a_step_that_fails_does_not_end_the_thread(path, caplog):

@@ -65,6 +65,8 @@ class Keeper:
 
     def open(self, now: float) -> None:
         """Make or open the file; what is wrong with it is in `source`, and tried again at each flush."""
+        # Before 3.51.3 two connections that write can break one file; ours has this one.
+        logger.info("SQLite is %s", sqlite3.sqlite_version)
         try:
             self._connect()
             self._good(now)
