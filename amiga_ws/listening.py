@@ -42,7 +42,8 @@ ACCEPT_PAUSE_S = 0.1  # while there is no descriptor; the socket stays readable,
 CROWDED_PAUSE_S = 0.01  # between two slices for which others had to give way: 800 connections a second
 MAX_WAITING = 1024  # accepted connections of addresses that open too many at a time
 ACCEPT_LOG_S = 10.0  # between two lines about that
-RESERVED_DESCRIPTORS = 64  # for SQLite, logs, static files, and connections being refused
+RESERVED_DESCRIPTORS = 64  # at least, for SQLite, logs, static files, and connections being refused
+STREAMS_SHARE = 0.8  # of the descriptors, at most: of many, more come to be refused
 WANTED_DESCRIPTORS = 65_536
 # Forward secrecy and authenticated encryption only; TLS 1.3 has nothing else anyway.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -224,10 +225,10 @@ def carried_connections(wanted: int) -> int:
     """`limits.connections` as the descriptor limit carries it; the soft limit is raised first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
-    if soft < ceiling and soft < wanted + RESERVED_DESCRIPTORS:
+    if soft < ceiling and _carries(soft) < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
         soft = ceiling
-    carried = max(1, min(wanted, soft - RESERVED_DESCRIPTORS))
+    carried = max(1, min(wanted, _carries(soft)))
     if carried < wanted:
         logger.warning(
             "limits.connections %d is lowered to %d: the process may open %d files (raise ulimit -n)",
@@ -236,6 +237,10 @@ def carried_connections(wanted: int) -> int:
             soft,
         )
     return carried
+
+
+def _carries(descriptors: int) -> int:
+    return min(descriptors - RESERVED_DESCRIPTORS, int(descriptors * STREAMS_SHARE))
 
 
 def tls_context(cert: Path, key: Path) -> ssl.SSLContext:

@@ -175,15 +175,18 @@ def test_a_thread_that_computes_soon_gives_way_to_the_loop(tmp_path):
 # -- the descriptor limit -----------------------------------------------------------------------
 
 
-def test_connections_that_the_descriptor_limit_cannot_carry_are_lowered_with_a_warning(tmp_path):
-    command = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh", *SERVE]
-    options = [f"state_dir={tmp_path / 'state'}", "server.port=0", "limits.connections=500"]
+@pytest.mark.parametrize(("files", "carried"), [(128, 64), (1024, 819)])  # 64 are left, and a fifth
+def test_connections_that_the_descriptor_limit_cannot_carry_are_lowered_with_a_warning(
+    tmp_path, files, carried
+):
+    command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *SERVE]
+    options = [f"state_dir={tmp_path / 'state'}", "server.port=0", "limits.connections=900"]
     with Running(
         [*command, *(word for option in options for word in ("--set", option))],
         CHECKOUT,
         tmp_path / "stderr.txt",
     ) as running:
-        log = running.wait_for("limits.connections 500 is lowered to 64")
+        log = running.wait_for(f"limits.connections 900 is lowered to {carried}:")
         assert "ulimit -n" in log
         assert running.request("GET", "/ready")[0] == 200
         assert running.stop()[0] == 0
@@ -194,7 +197,19 @@ def test_the_soft_limit_is_raised_as_far_as_needed():
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
         assert carried_connections(300) == 300
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 364
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 375
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_soft_limit_is_raised_where_connections_would_take_more_than_four_fifths_of_it():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1000, before[1]), before[1]))
+        assert carried_connections(800) == 800
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(1000, before[1])
+        assert carried_connections(801) == 801
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1001
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
