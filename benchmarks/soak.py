@@ -63,7 +63,9 @@ LEAK_MIB_PER_H = 1.0
 DRIFT = 0.1  # of the p99 at the begin
 AGAIN = 1.05  # what the last cycle may use of what the fifth one did
 # What a server under such clients may say; anything else is unexpected.
-EXPECTED = re.compile(r"^INFO .*(clos|cutt)ing \w+ of |^INFO .* read(ing)? AMIGA's history")
+EXPECTED = re.compile(
+    r"^INFO .*(clos|cutt)ing \w+ of |^INFO .* read(ing)? AMIGA's history|^INFO .*SQLite is "
+)
 Samples = list[tuple[float, dict[str, Any]]]  # (monotonic, what a server's process told)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST
 
