@@ -231,6 +231,14 @@ def test_a_shorter_session_max_binds_sessions_that_were_signed_in_before():
         shorter.renew_session(first, NOW + DAY)
 
 
+def test_a_shorter_max_ttl_binds_sessions_of_access_tokens_that_were_signed_in_before():
+    shorter = Authority(SECRET, Lifetimes(max_ttl=DAY))
+    _, first = AUTHORITY.mint_session(parent(ttl_s=20 * DAY), NOW)
+    assert shorter.renew_session(first, NOW + 0.75 * DAY)[1].session_ends_at == NOW + DAY
+    with pytest.raises(TokenRefusedError, match="sign in again"):
+        shorter.renew_session(first, NOW + DAY)
+
+
 def test_a_longer_session_max_prolongs_no_session_that_was_signed_in_before():
     longer = Authority(SECRET, Lifetimes(session_max=60 * DAY))
     _, first = AUTHORITY.mint_session(parent("login", ttl_s=120), NOW)

@@ -178,9 +178,11 @@ class Authority:
             TokenRefusedError: it has reached the end of its parent or `auth.session_max`.
         """
         ends = session.session_ends_at or session.expires_at
+        # By today's settings: they may have become shorter since the sign-in.
         if session.parent_typ == "login" and session.auth_time is not None:
-            # By today's setting: it may have become shorter since the sign-in.
             ends = min(ends, session.auth_time + self._lifetimes.session_max)
+        elif session.parent_issued_at is not None:
+            ends = min(ends, session.parent_issued_at + self._lifetimes.max_ttl)
         expires = min(now + self._lifetimes.session_ttl, ends)
         if expires - now < 1:  # less than what our clock ticks in would not verify
             raise TokenRefusedError("this session has reached its end: sign in again")
