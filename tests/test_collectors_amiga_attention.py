@@ -211,12 +211,30 @@ def test_a_loop_that_goes_on_between_two_looks_is_seen_at_the_next(amiga, collec
     assert "5 times" in found(collector)["loop"].evidence
 
 
-def test_hook_logs_that_grow_while_the_table_does_not_are_told(amiga, collector):
+def test_hook_logs_that_grow_while_the_table_does_not_are_told(amiga, collector, clock):
     amiga.tool(CLI_SESSION, "Read", NOW - 400)
     amiga.hook(CLI_SESSION, "Read", NOW - 400)
     assert "hooks_without_rows" not in found(collector)
     amiga.hook(CLI_SESSION, "Bash", NOW - 10)
-    assert found(collector)["hooks_without_rows"].severity == "crit"
+    assert "hooks_without_rows" not in found(collector)
+    clock.now += 20
+    amiga.hook(CLI_SESSION, "Bash", NOW + 20)
+    assert "hooks_without_rows" not in found(collector)
+    clock.now += 10
+    item = found(collector)["hooks_without_rows"]
+    assert (item.severity, item.since) == ("crit", NOW - 400)
+
+
+def test_a_hook_line_that_comes_before_its_row_is_no_fault(amiga, collector, clock):
+    amiga.tool(CLI_SESSION, "Read", NOW - 400)
+    for _ in range(3):  # after a pause each time
+        amiga.hook(CLI_SESSION, "Bash", clock.now - 1)
+        assert found(collector) == {}
+        clock.now += 1
+        amiga.finish(amiga.tool(CLI_SESSION, "Bash", clock.now), 1)
+        amiga.ended(CLI_SESSION, "Bash", clock.now)
+        assert found(collector) == {}
+        clock.now += 200
 
 
 def test_rows_from_the_future_point_to_the_time_zone(amiga, collector):

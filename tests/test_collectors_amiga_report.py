@@ -150,6 +150,11 @@ def test_what_needs_the_owner_is_in_the_report(look, amiga):
     assert "dead_process: aaaaaa" in texts(look(amiga.root), "bad")
 
 
+def test_hook_lines_without_rows_are_in_the_report_which_looks_but_once(look, amiga):
+    amiga.hook(CLI_SESSION, "Bash", NOW - 1)
+    assert "hooks_without_rows: hooks" in texts(look(amiga.root), "bad")
+
+
 def test_the_report_leaves_nothing_beside_the_database(look, amiga):
     amiga.task("aaaaaa", "completed", NOW)
     amiga.close()

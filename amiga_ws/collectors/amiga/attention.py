@@ -30,6 +30,8 @@ BURST_S, BURST_WARN, BURST_CRIT = 10 * MINUTE_S, 3, 6
 BURST_SHOWN_S = 3600.0
 LOOP_CRIT = 10
 SILENT_S = 120.0  # hook lines this much newer than the newest row
+SILENT_HELD_S = 30.0  # a hook writes its line first and its row about a second later
+SILENT_HOOKS = ("hooks_without_rows", "hooks")
 AHEAD_S = 5 * MINUTE_S
 REPLACED_SHOWN_S = 3600.0
 GB = 1_000_000_000
@@ -87,7 +89,8 @@ def attention(
 ) -> list[Attention]:
     """All items, critical ones first, at most 40.
 
-    `noticed` is kept from call to call: when items were first seen of which nothing tells since when they are.
+    `noticed` is kept from call to call: when items were first seen of which nothing tells since when they are, or
+    which must hold for a while.
     """
     items: list[Attention] = []
     for record in model.tasks.at_work.values():
@@ -96,6 +99,7 @@ def attention(
     items += _pending(model, now, server)
     items += _burst(model, now)
     items += _loops(model, now)
+    items += _silent_hooks(model, now, noticed)
     items += _data(model, now, replaced_at)
     items += _host(processes, server, around)
     items = _dated(items, now, noticed)
@@ -105,7 +109,7 @@ def attention(
 
 def _dated(items: list[Attention], now: float, noticed: dict[tuple[str, str], float]) -> list[Attention]:
     undated = {(item.kind, item.subject) for item in items if item.since is None}
-    for gone in noticed.keys() - undated:
+    for gone in noticed.keys() - undated - {SILENT_HOOKS}:
         del noticed[gone]
     return [
         msgspec.structs.replace(item, since=noticed.setdefault((item.kind, item.subject), now))
@@ -212,17 +216,22 @@ def _loops(model: Model, now: float) -> Iterator[Attention]:
         yield _item("loop", record.task_id if record else key, loop.since, evidence, crit=crit)
 
 
-def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Attention]:
+def _silent_hooks(model: Model, now: float, noticed: dict[tuple[str, str], float]) -> Iterator[Attention]:
     newest = model.hooks.newest
     latest = model.calls.latest_row
-    if newest is not None and newest - latest > SILENT_S and now - newest < BURST_SHOWN_S:
+    if newest is None or newest - latest <= SILENT_S or now - newest >= BURST_SHOWN_S:
+        noticed.pop(SILENT_HOOKS, None)
+    elif now - noticed.setdefault(SILENT_HOOKS, now) >= SILENT_HELD_S:
         yield _item(
-            "hooks_without_rows",
-            "hooks",
+            *SILENT_HOOKS,
             latest or None,
             "the hook logs grow but tool_usage does not: the hooks do not find AMIGA's code or its database",
             crit=True,
         )
+
+
+def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Attention]:
+    latest = model.calls.latest_row
     if latest - now > AHEAD_S:
         yield _item(
             "clock",

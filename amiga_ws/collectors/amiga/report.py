@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from amiga_ws.collectors.amiga.attention import Surroundings, attention
+from amiga_ws.collectors.amiga.attention import SILENT_HOOKS, Surroundings, attention
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, Row
 from amiga_ws.collectors.amiga.hooks import HookLogs
 from amiga_ws.collectors.amiga.installed import hooks_installed
@@ -76,7 +76,9 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
         findings += _costs(model, now)
         around = Surroundings(config.root, config.database)
         around.look(now)
-        for item in attention(model, now, processes, server, around, None, {}):
+        # One look cannot wait for what must hold for a while.
+        noticed = {SILENT_HOOKS: float("-inf")}
+        for item in attention(model, now, processes, server, around, None, noticed):
             level: Level = "bad" if item.severity == "crit" else "warn"
             findings.append(Finding("attention", level, f"{item.kind}: {item.subject}", item.evidence))
     except DatabaseError as error:
