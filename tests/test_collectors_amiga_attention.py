@@ -237,6 +237,34 @@ def test_a_hook_line_that_comes_before_its_row_is_no_fault(amiga, collector, clo
         clock.now += 200
 
 
+def test_while_the_database_cannot_be_read_nothing_new_is_said_of_its_rows(amiga, collector, clock):
+    amiga.task("aaaaaa", at=NOW - 400)
+    amiga.task("bbbbbb", at=NOW - 10)
+    amiga.task("cccccc", "pending", NOW - 500)
+    amiga.tool("bbbbbb", "Bash", NOW - 5)
+    before = read(collector).attention
+    assert [item.kind for item in before] == ["stuck"]
+    amiga.close()
+    whole = amiga.database.read_bytes()
+    amiga.database.write_bytes(b"garbage" * 1000)
+    for later in (700, 740):
+        clock.now = NOW + later
+        amiga.hook(CLI_SESSION, "Bash", clock.now)
+        facts = read(collector)
+        assert facts.sources["amiga"].state == "error"
+        assert facts.attention == before
+    collector._processes._servers = [object(), object()]  # what the rows do not tell is told
+    assert set(found(collector)) == {"stuck", "two_servers"}
+    collector._processes._servers = []
+    amiga.database.write_bytes(whole)
+    items = read(collector).attention
+    assert sorted((item.kind, item.severity) for item in items if item.kind != "replaced") == [
+        ("pending", "warn"),
+        ("stuck", "crit"),
+        ("stuck", "warn"),
+    ]
+
+
 def test_rows_from_the_future_point_to_the_time_zone(amiga, collector):
     amiga.tool(CLI_SESSION, "Read", NOW + 3600)
     assert "amiga.timezone" in found(collector)["clock"].evidence

@@ -78,19 +78,12 @@ class Surroundings:
                 yield name, found.st_mtime
 
 
-def attention(
-    model: Model,
-    now: float,
-    processes: Processes,
-    server: AmigaProcess | None,
-    around: Surroundings,
-    replaced_at: float | None,
-    noticed: dict[tuple[str, str], float],
+def of_rows(
+    model: Model, now: float, server: AmigaProcess | None, noticed: dict[tuple[str, str], float]
 ) -> list[Attention]:
-    """All items, critical ones first, at most 40.
+    """What the rows tell, judged by the clock: only rows that can be read may be asked.
 
-    `noticed` is kept from call to call: when items were first seen of which nothing tells since when they are, or
-    which must hold for a while.
+    `noticed`: see attention().
     """
     items: list[Attention] = []
     for record in model.tasks.at_work.values():
@@ -100,8 +93,25 @@ def attention(
     items += _burst(model, now)
     items += _loops(model, now)
     items += _silent_hooks(model, now, noticed)
-    items += _data(model, now, replaced_at)
-    items += _host(processes, server, around)
+    items += _ahead(model, now)
+    return items
+
+
+def attention(
+    rows: list[Attention],
+    now: float,
+    processes: Processes,
+    server: AmigaProcess | None,
+    around: Surroundings,
+    replaced_at: float | None,
+    noticed: dict[tuple[str, str], float],
+) -> list[Attention]:
+    """All items, those of the rows among them, critical ones first, at most 40.
+
+    `noticed` is kept from call to call: when items were first seen of which nothing tells since when they are, or
+    which must hold for a while.
+    """
+    items = [*rows, *_replaced(now, replaced_at), *_host(processes, server, around)]
     items = _dated(items, now, noticed)
     items.sort(key=lambda item: (item.severity != "crit", item.since or 0.0, item.kind, item.subject))
     return items[:MAX_ITEMS]
@@ -230,15 +240,17 @@ def _silent_hooks(model: Model, now: float, noticed: dict[tuple[str, str], float
         )
 
 
-def _data(model: Model, now: float, replaced_at: float | None) -> Iterator[Attention]:
-    latest = model.calls.latest_row
-    if latest - now > AHEAD_S:
+def _ahead(model: Model, now: float) -> Iterator[Attention]:
+    if model.calls.latest_row - now > AHEAD_S:
         yield _item(
             "clock",
             "database",
             None,
             "its newest rows lie in the future: set amiga.timezone, or one of the clocks is wrong",
         )
+
+
+def _replaced(now: float, replaced_at: float | None) -> Iterator[Attention]:
     if replaced_at is not None and now - replaced_at < REPLACED_SHOWN_S:
         yield _item(
             "replaced", "database", replaced_at, "another database file took its place; counts began anew"

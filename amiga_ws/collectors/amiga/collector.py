@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from amiga_ws.collectors.amiga import detail, listing, minutes, view
-from amiga_ws.collectors.amiga.attention import Surroundings, attention
+from amiga_ws.collectors.amiga.attention import Surroundings, attention, of_rows
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
 from amiga_ws.collectors.amiga.hooks import HookLogs
 from amiga_ws.collectors.amiga.model import Model
@@ -30,6 +30,7 @@ from amiga_ws.snapshot import (
     AmigaFacts,
     AmigaProcess,
     AmigaWindow,
+    Attention,
     Source,
     SourceState,
     Task,
@@ -68,6 +69,7 @@ class AmigaCollector:
         self._processes_read = float("-inf")  # by the given clock
         self._windows: dict[int, tuple[tuple[int, int], AmigaWindow]] = {}  # by hours: what it was made of
         self._noticed: dict[tuple[str, str], float] = {}  # see attention()
+        self._of_rows: list[Attention] = []  # items of the last time the rows could be read
         self._lists: tuple[object, AmigaFacts] | None = None  # the parts that no window changes
 
     def collect(self, windows: frozenset[int]) -> AmigaFacts:
@@ -99,13 +101,16 @@ class AmigaCollector:
             )
             self._lists = ((id(model), model.revision), facts)
         lists = self._lists[1]
+        if self._source.state == "ok":
+            # Of rows that cannot be read nobody knows whether they stand still.
+            self._of_rows = of_rows(model, now, server, self._noticed)
         return AmigaFacts(
             sources=sources,
             totals=lists.totals,
             tasks=lists.tasks,
             activity=lists.activity,
             attention=attention(
-                model, now, self._processes, server, self._around, self._replaced_at, self._noticed
+                self._of_rows, now, self._processes, server, self._around, self._replaced_at, self._noticed
             ),
             amiga_process=server,
             task_processes=self._task_processes,

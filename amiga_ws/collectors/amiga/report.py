@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from amiga_ws.collectors.amiga.attention import SILENT_HOOKS, Surroundings, attention
+from amiga_ws.collectors.amiga.attention import SILENT_HOOKS, Surroundings, attention, of_rows
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, Row
 from amiga_ws.collectors.amiga.hooks import HookLogs
 from amiga_ws.collectors.amiga.installed import hooks_installed
@@ -78,7 +78,8 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
         around.look(now)
         # One look cannot wait for what must hold for a while.
         noticed = {SILENT_HOOKS: float("-inf")}
-        for item in attention(model, now, processes, server, around, None, noticed):
+        told = of_rows(model, now, server, noticed)
+        for item in attention(told, now, processes, server, around, None, noticed):
             level: Level = "bad" if item.severity == "crit" else "warn"
             findings.append(Finding("attention", level, f"{item.kind}: {item.subject}", item.evidence))
     except DatabaseError as error:
