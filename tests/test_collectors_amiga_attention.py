@@ -122,6 +122,30 @@ def test_a_burst_of_failures_is_told_with_its_classes(amiga, collector):
     assert "3 execution error" in item.evidence
 
 
+def test_a_burst_is_told_for_an_hour_whatever_fails_after_it(amiga, collector, clock):
+    for place in range(6):
+        amiga.task(f"aaaaa{place}", "failed", NOW - 120 + place * 20, error="Task execution error: boom")
+    told = found(collector)["failure_burst"]
+    assert (told.subject, told.since, told.severity) == ("6 tasks", NOW - 120, "crit")
+    for place in range(3):  # one, then a smaller burst
+        clock.now = NOW + 780 + place * 30
+        amiga.task(f"bbbbb{place}", "failed", clock.now, error="Failed to start Claude session")
+        assert found(collector)["failure_burst"] == told
+    clock.now = NOW + 3590  # the larger one's hour is over
+    item = found(collector)["failure_burst"]
+    assert (item.subject, item.since, item.severity) == ("3 tasks", NOW + 780, "warn")
+    clock.now = NOW + 840 + 3610
+    assert "failure_burst" not in found(collector)
+
+
+def test_all_failures_of_a_burst_are_counted(amiga, collector):
+    for place in range(30):
+        amiga.task(f"aaaa{place:02}", "failed", NOW - 150 + place * 5, error="Task execution error: boom")
+    item = found(collector)["failure_burst"]
+    assert (item.subject, item.since) == ("30 tasks", NOW - 150)
+    assert "30 execution error" in item.evidence
+
+
 def test_old_or_scattered_failures_are_no_burst(amiga, collector):
     for place in range(9):
         amiga.task(f"aaaaa{place}", "failed", NOW - 300 - place * 700, error="Failed to start Claude session")

@@ -5,8 +5,10 @@ The texts hold no clock reading, so that an item stays equal as long as nothing 
 
 from __future__ import annotations
 
+import bisect
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,22 +201,30 @@ def _pending(model: Model, now: float, server: AmigaProcess | None) -> Iterator[
 
 
 def _burst(model: Model, now: float) -> Iterator[Attention]:
-    times = model.tasks.last_failures(BURST_CRIT * 2)
-    if len(times) < BURST_WARN or now - times[-1] > BURST_SHOWN_S:
-        return
-    burst = [when for when in times if times[-1] - when <= BURST_S]
-    if len(burst) >= BURST_WARN:
-        classes = model.tasks.failures(burst[0])
-        named = ", ".join(
-            f"{count} {name.replace('_', ' ')}" for name, (count, _, _) in sorted(classes.items())
-        )
+    failures = model.tasks.failed_since(now - BURST_SHOWN_S - BURST_S)
+    found = _newest_burst(failures, now, BURST_CRIT) or _newest_burst(failures, now, BURST_WARN)
+    if found:
+        classes = Counter(name for _, name in found)
+        named = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(classes.items()))
         yield _item(
             "failure_burst",
-            f"{len(burst)} tasks",
-            burst[0],
+            f"{len(found)} tasks",
+            found[0][0],
             f"failed within 10 min: {named}",
-            crit=len(burst) >= BURST_CRIT,
+            crit=len(found) >= BURST_CRIT,
         )
+
+
+def _newest_burst(failures: list[tuple[float, str]], now: float, least: int) -> list[tuple[float, str]]:
+    """The (time, class) of at least so many failures within 10 min of which the last is within the hour."""
+    for last in range(len(failures) - 1, least - 2, -1):
+        end = failures[last][0]
+        if now - end > BURST_SHOWN_S:
+            break
+        if end - failures[last - least + 1][0] <= BURST_S:
+            first = bisect.bisect_left(failures, (end - BURST_S, ""))
+            return failures[first : last + 1]
+    return []
 
 
 def _loops(model: Model, now: float) -> Iterator[Attention]:

@@ -191,9 +191,13 @@ class Tasks:
                 found[name] = (len(ended) - at, ended[at], ended[-1])
         return found
 
-    def last_failures(self, count: int) -> list[float]:
-        """Times of the newest `count` failures, ascending."""
-        return sorted(when for ended in self._failures.values() for when in ended[-count:])[-count:]
+    def failed_since(self, since: float) -> list[tuple[float, str]]:
+        """(when it ended, class) of failed tasks, ascending."""
+        return sorted(
+            (when, name)
+            for name, ended in self._failures.items()
+            for when in ended[bisect.bisect_left(ended, since) :]
+        )
 
     def prune(self, now: float) -> None:
         """Forget minutes that no window reaches any more."""
