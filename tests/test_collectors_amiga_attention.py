@@ -11,6 +11,7 @@ from reading import NOW, Clock, collector_of, read
 from amiga_ws.collectors.amiga import attention as module
 from amiga_ws.snapshot import AmigaProcess
 
+WEEK = frozenset({168})
 DEAD_PID = 2**22 + 5  # above the kernel's largest
 
 
@@ -352,6 +353,22 @@ def test_a_replaced_database_is_told_for_an_hour_and_counted_anew(amiga, collect
     assert (facts.totals.completed, facts.totals.failed) == (0, 1)
     clock.now += 3700
     assert found(collector) == {}
+
+
+def test_old_rows_that_the_owner_deletes_make_no_other_database(amiga, collector):
+    for days in range(40, 0, -1):
+        row = amiga.tool(CLI_SESSION, "Bash", NOW - days * 86400, 1)
+        amiga.ended(CLI_SESSION, "Bash", NOW - days * 86400 + 1)
+    before = read(collector, WEEK).windows[168].tools
+    assert before.total_calls == 7
+    # Of a server that has been up for long, what is deleted had been read.
+    for kept in (14, 7, 5):
+        for table in ("tool_usage", "agent_status"):
+            amiga.db.execute(f"DELETE FROM {table} WHERE id <= ?", (row - kept,))  # noqa: S608 - names from here
+        amiga.db.execute("PRAGMA wal_checkpoint")  # into the file itself
+        facts = read(collector, WEEK)
+        assert facts.attention == []
+        assert facts.windows[168].tools == before
 
 
 def test_a_database_restored_into_the_same_file_is_counted_anew(amiga, collector, tmp_path):

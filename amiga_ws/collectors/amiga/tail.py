@@ -176,7 +176,7 @@ class Tail:
         return int(newest[0][0] or 0)
 
     def _is_same(self, database: Database) -> bool:
-        """Rows with the ids we know must still be there.
+        """The newest rows that we know must still be there; the oldest ones somebody may have deleted.
 
         A restored backup keeps the inode, and a new file may get the one that was just set free.
         """
@@ -184,12 +184,12 @@ class Tail:
             return True
         last = self._last["tool_usage"]
         newest, oldest, born, status, message = database.query(self._same_sql)[0]
-        if born != self._born or (newest or 0) < last or (oldest or 0) > self._first["tool_usage"] + 1 > 1:
+        if born != self._born or (newest or 0) < last:
             return False
         if (status or 0) < self._last["agent_status"] or (message or 0) < self._costs.message_id:
             return False
         if self._witness is None:
-            return True
+            return not (oldest or 0) > self._first["tool_usage"] + 1 > 1
         found = database.query("SELECT timestamp, task_id, tool_name FROM tool_usage WHERE id = ?", (last,))
         return found == [self._witness]
 
