@@ -177,6 +177,16 @@ def test_the_same_call_again_and_again_is_a_loop(amiga, collector, rows):
     assert "loop" not in found(collector)
 
 
+@pytest.mark.parametrize("tool", ["BashOutput", "TaskOutput"])
+def test_to_ask_a_background_shell_again_and_again_is_no_loop(amiga, collector, tool):
+    amiga.task("aaaaaa", at=NOW - 300)
+    for place in range(12):
+        at = NOW - 200 + place * 10
+        amiga.finish(amiga.tool("aaaaaa", tool, at, parameters='{"bash_id": "b1"}'), 1)
+        amiga.ended("aaaaaa", tool, at + 1)
+    assert found(collector) == {}
+
+
 @pytest.mark.parametrize("lost", ["INDEX idx_tool_task", "TABLE agent_status"])
 def test_a_loop_is_seen_in_a_file_that_lacks_an_index_or_the_status_rows(amiga, collector, lost):
     amiga.task("aaaaaa", at=NOW - 300)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LOOP_CALLS = 5
 MAX_OWNERS = 12  # AMIGA runs three tasks at a time
+POLLS = frozenset({"BashOutput", "TaskOutput"})  # ask what a background shell or agent has said since
 RECENT_S = 900.0
 EVERY_S = 3.0
 _ROWS = 64  # newest rows of a task looked at: 16 calls at up to 4 rows
@@ -85,7 +86,7 @@ class Loops:
                 return None
             tool, parameters = rows[0][:2]
             length = next((i for i, row in enumerate(rows) if row[:2] != (tool, parameters)), len(rows))
-            if parameters is None or length < LOOP_CALLS:
+            if parameters is None or length < LOOP_CALLS or tool in POLLS:
                 return None
         first = rows[length - 1][2]
         ended = 0
