@@ -268,11 +268,11 @@ class Calls:
         return found
 
     def minute(self, minute: int) -> tuple[int, int, int]:
-        """(calls, failed ones, packed durations) of all tools in one minute; what still runs is not in it."""
+        """(calls, failed ones, packed durations) of all tools that ended in one minute."""
         calls = failed = 0
         for key, count in self._counts.minute(minute).items():
             kind = key % KINDS
-            calls += count if kind in (OK, FAILED, ORPHANED) else 0
+            calls += count if kind in (OK, FAILED) else 0
             failed += count if kind == FAILED else 0
         return calls, failed, sum(self._durations.minute(minute).values())
 
