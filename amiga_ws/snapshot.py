@@ -230,8 +230,8 @@ class Session(Part, frozen=True, kw_only=True):
     kind: Literal["task", "cli"] = "cli"
     state: Literal["active", "idle", "ended"] = "ended"
     last_activity: float | None = None
-    tools: int = 0
-    errors: int = 0
+    tools: int | None = None
+    errors: int | None = None
 
 
 class Sessions(Part, frozen=True, kw_only=True):

@@ -21,7 +21,9 @@ class Reference:
         self.now = now
         self.zone = zone
         self.con = sqlite3.connect(root / "data" / "agentlab.db")
-        self.links = self._links(root / "logs" / "sessions")
+        self.links: dict[str, str] = {}  # session: task
+        self.lines: dict[str, float] = {}  # session: time of its newest hook line
+        self._read_hooks(root / "logs" / "sessions")
         self.status_rows = self._table("agent_status", "timestamp, task_id, status, message, metadata")
         self.tool_rows = self._table("tool_usage", "timestamp, task_id, tool_name, success")
         self.answers = self._answers()
@@ -41,17 +43,18 @@ class Reference:
         rows = self.con.execute(f"SELECT {columns} FROM {name} ORDER BY id").fetchall()  # noqa: S608 - ours
         return [(self.epoch(row[0]), *row[1:]) for row in rows]
 
-    def _links(self, folder: Path) -> dict[str, str]:
-        links = {}
+    def _read_hooks(self, folder: Path) -> None:
         for file in folder.glob("*/pre_tool_use.jsonl"):
             for line in file.read_text("utf-8").split("\n")[:-1]:
                 try:
                     value = json.loads(line)
                 except ValueError:
                     continue
-                if isinstance(value, dict) and value.get("task_id"):
-                    links[file.parent.name] = value["task_id"]
-        return links
+                if isinstance(value, dict):
+                    session, when = file.parent.name, self.epoch(value["timestamp"])
+                    self.lines[session] = max(when, self.lines.get(session, when))
+                    if value.get("task_id"):
+                        self.links[session] = value["task_id"]
 
     def _tasks(self) -> dict[str, dict]:
         tasks = {}
@@ -195,6 +198,7 @@ class Reference:
         owners = {row[1] for row in self.tool_rows} | {
             row[1] for row in self.status_rows if row[2] == "tool_call"
         }
+        unrecorded = [last for one, last in self.lines.items() if not {one, self.links.get(one)} & owners]
         return {
             "total_calls": len(inside),
             "raw_rows": sum(row[0] >= start for row in self.tool_rows),
@@ -203,7 +207,7 @@ class Reference:
             "failed": sum(call["ok"] is False for call in inside),
             "by_type": dict(Counter(call["key"][1] for call in inside)),
             "errors": dict(Counter(call["key"][1] for call in inside if call["ok"] is False)),
-            "sessions": sum(self.last_sign(owner) >= start for owner in owners),
+            "sessions": sum(last >= start for last in [*map(self.last_sign, owners), *unrecorded]),
         }
 
     def api_window(self, hours: int) -> dict[str, int]:

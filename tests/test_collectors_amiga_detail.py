@@ -264,6 +264,24 @@ def test_sessions_are_found_by_state_kind_and_id(amiga, open_collector):
     assert collector.session_detail("hook-session").work.calls == []
 
 
+def test_of_a_session_that_only_its_hook_log_knows_the_lines_are_told_and_nothing_is_made_up(
+    amiga, open_collector
+):
+    for place in range(1000):
+        amiga.hook("hook-session", "Bash", NOW - 1000 + place, content="x" * 1500)
+    amiga.hook("hook-yesterday", "Bash", NOW - 90_000)
+    amiga.hook("hook-60-days-old", "Bash", NOW - 60 * 86400)
+    amiga.tool("aaaaaa", "Bash", NOW - 10)
+    collector = open_collector()
+    listed = collector.find_sessions(SessionQuery()).sessions
+    assert [one.session_id for one in listed] == ["hook-session", "aaaaaa", "hook-yesterday"]
+    assert [(one.tools, one.errors) for one in listed] == [(1000, None), (1, 0), (1, None)]
+    for hours, sessions in ((1, 2), (24, 2), (168, 3)):
+        shown = read(collector, frozenset({hours})).windows[hours].sessions
+        assert (shown.total_sessions, shown.total_tools) == (sessions, 1)
+        assert len(shown.active) + len(shown.recent) == sessions
+
+
 def test_tasks_are_sorted_by_what_is_known_and_found_by_every_word(amiga, open_collector):
     amiga.task("bbbbbb", "completed", at=NOW - 500, updated_at="2026-11-18T00:00:00", model="opus")
     for place in range(2):

@@ -116,7 +116,45 @@ def test_of_a_long_file_the_beginning_and_the_end_are_read(amiga, logs):
     logs.poll(NOW)
     session = logs.sessions[CLI_SESSION]
     assert (session.task_id, session.last) == ("aaaaaa", NOW + 8)
-    assert session.lines < 9
+    assert (session.lines, session.counted) == (10, True)
+
+
+def test_lines_of_a_long_file_are_counted_a_piece_at_a_time_as_if_it_had_been_watched(
+    amiga, logs, monkeypatch
+):
+    monkeypatch.setattr(hooks, "COUNTED_BYTES", 300_000)
+    monkeypatch.setattr(hooks, "PIECE_BYTES", 70_000)
+    watching = HookLogs(amiga.sessions, Times())
+    for place in range(1000):
+        amiga.hook(CLI_SESSION, "Write", NOW + place, content="x" * 1500)
+        if place % 100 == 0:
+            watching.poll(NOW)
+    watching.poll(NOW)
+    assert (watching.sessions[CLI_SESSION].lines, watching.sessions[CLI_SESSION].counted) == (1000, True)
+    assert logs.poll(NOW)
+    session = logs.sessions[CLI_SESSION]
+    assert (session.counted, session.lines < 1000) == (False, True)
+    amiga.hook(CLI_SESSION, "Write", NOW + 1000)
+    polls = 1
+    while not session.counted:
+        assert logs.poll(NOW)
+        polls += 1
+    assert (session.lines, polls) == (1001, 5)
+    assert not logs.poll(NOW)
+
+
+def test_counting_ends_with_a_file_that_is_cut_or_gone(amiga, logs, monkeypatch):
+    monkeypatch.setattr(hooks, "COUNTED_BYTES", 100_000)
+    for name in ("cut", "gone", "whole"):
+        for place in range(40):
+            amiga.hook(name, "Write", NOW + place, content="x" * 10_000)
+    logs.poll(NOW)
+    (amiga.sessions / "gone" / "pre_tool_use.jsonl").unlink()
+    os.truncate(amiga.sessions / "cut" / "pre_tool_use.jsonl", 70_000)
+    for _ in range(4):
+        logs.poll(NOW)
+    assert all(session.counted for session in logs.sessions.values())
+    assert logs.sessions["whole"].lines == 40
 
 
 def test_many_sessions_are_read_a_part_at_a_time_the_newest_first(amiga, logs):

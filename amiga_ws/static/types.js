@@ -11,8 +11,8 @@
  *   current_tool: {name: string, since: number}|null, tool_calls: number|null, tool_errors: number|null,
  *   error_class: string|null, tokens: number|null, cost: number|null}} Task
  *
- * @typedef {{session_id: string, task_id: string|null, kind: string, state: 'active'|'idle'|'ended', last_activity: number|null, tools: number,
- *   errors: number}} Session
+ * @typedef {{session_id: string, task_id: string|null, kind: string, state: 'active'|'idle'|'ended', last_activity: number|null, tools: number|null,
+ *   errors: number|null}} Session
  *
  * @typedef {{tool: string, state: 'ok'|'failed'|'running'|'orphaned', started: number|null, ended: number|null,
  *   parameters: unknown, error: string|null, error_category: string|null}} ToolCall

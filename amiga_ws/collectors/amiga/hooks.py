@@ -5,6 +5,7 @@ A line holds the whole, unredacted input of a tool; nothing of it but tool name,
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from amiga_ws.collectors.amiga.files import open_regular
 from amiga_ws.collectors.amiga.jsonl import Follower, load_object
 from amiga_ws.collectors.amiga.times import Times
 
@@ -29,6 +31,8 @@ HOT_LIMIT = 12  # AMIGA runs three tasks at a time, people a few sessions
 COLD_PER_READING = 5  # of the others, in turns: sessions can be resumed after days
 FIRST_BYTES = 64 << 10  # of a long file, its first lines and its last ones tell all we need
 TAIL_BYTES = 256 << 10
+COUNTED_BYTES = 8 << 20  # per reading, of what lies between the two: only the lines in it are counted
+PIECE_BYTES = 1 << 20
 SCANNED_PER_S = 100  # directories; with more there is a pause between two listings
 MAX_PAUSE_S = 20.0
 NEW_PER_READING = 60  # files opened for the first time per reading
@@ -65,7 +69,8 @@ class HookSession:
     size: int = -1
     task_id: str | None = None
     last: float | None = None  # time of the newest line
-    lines: int = 0  # seen by us; for a long file not all
+    lines: int = 0
+    counted: bool = True  # `lines` is all of them, also those in the middle of a long file
     bad_lines: int = 0
 
 
@@ -87,6 +92,7 @@ class HookLogs:
         self._root_mtime: int | None = None
         self._new: list[str] = []
         self._scanned = float("-inf")  # when the directories were listed last
+        self._middles: deque[tuple[HookSession, int, int]] = deque()  # bytes (from, to) to count lines in
         self._turn: deque[str] = deque()  # sessions in the order in which quiet ones are looked at
 
     def poll(self, now: float) -> bool:
@@ -109,6 +115,7 @@ class HookLogs:
             return False
         changed = self._read_new()
         changed = self._read_known(now) or changed
+        changed = self._count_middles() or changed
         self.state, self.error = ("loading" if self._new else "ok"), None
         return changed
 
@@ -176,7 +183,11 @@ class HookLogs:
             session.size, session.mtime = found.st_size, found.st_mtime
             if first and found.st_size > FIRST_BYTES + TAIL_BYTES:
                 self._take(session, *Follower(path, load_line).read(FIRST_BYTES)[:2])
-                session.follower = Follower(path, load_line, found.st_size - TAIL_BYTES)
+                end = found.st_size - TAIL_BYTES
+                session.follower = Follower(path, load_line, end)
+                session.lines += 1  # the one in which the end begins, which the follower passes over
+                session.counted = False
+                self._middles.append((session, FIRST_BYTES, end))
             objects, bad, more = session.follower.read()
             self._take(session, objects, bad)
         except OSError:
@@ -186,6 +197,23 @@ class HookLogs:
         if session.session_id in self.sessions:
             self.sessions.move_to_end(session.session_id)
         return True
+
+    def _count_middles(self) -> bool:
+        """Count lines in what is not read of long files; True if anything was counted."""
+        left, begun = COUNTED_BYTES, bool(self._middles)
+        while self._middles and left > 0:
+            session, at, end = self._middles.popleft()
+            # Of a file that is gone or cut, what was counted is all there is.
+            with contextlib.suppress(OSError), open_regular(session.follower.path) as file:
+                file.seek(at)
+                while at < end and left > 0 and (piece := file.read(min(PIECE_BYTES, end - at))):
+                    session.lines += piece.count(b"\n")
+                    at += len(piece)
+                    left -= len(piece)
+            session.counted = left > 0
+            if not session.counted:
+                self._middles.appendleft((session, at, end))
+        return begun
 
     def _take(self, session: HookSession, lines: list[HookLine], bad: int) -> None:
         session.bad_lines += bad

@@ -7,6 +7,7 @@ from typing import Any
 
 from amiga_ws.collectors.amiga import view
 from amiga_ws.collectors.amiga.model import Model
+from amiga_ws.collectors.amiga.tail import HORIZON_S
 from amiga_ws.collectors.amiga.tasks import TaskRecord
 from amiga_ws.questions import SessionPage, SessionQuery, TaskFilter, TaskPage, TaskQuery
 from amiga_ws.snapshot import Session, Task
@@ -43,7 +44,9 @@ def page_of(model: Model, query: TaskQuery, now: float) -> TaskPage:
 def sessions(model: Model, query: SessionQuery, now: float) -> SessionPage:
     """One page of the sessions that match."""
     found = [view.session(model, owner, now) for owner in model.calls.owners.values()]
-    found += view.hook_only(model, now, len(model.hooks.sessions))
+    found += [
+        view.hook_session(model, log, last, now) for log, last in view.hook_only(model, now - HORIZON_S)
+    ]
     words = query.search.casefold().split()
     found = [
         one

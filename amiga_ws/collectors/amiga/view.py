@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -244,13 +243,14 @@ def _sessions(
     model: Model, now: float, since: float, total: int, calls: int, by_type: dict[str, int]
 ) -> Sessions:
     rows = [session(model, owner, now) for owner in model.calls.newest_owners()[:MAX_SESSIONS]]
-    rows += hook_only(model, now, MAX_SESSIONS)
+    unrecorded = hook_only(model, since)
+    rows += [hook_session(model, log, last, now) for log, last in unrecorded[-MAX_SESSIONS:]]
     rows = [row for row in rows if (row.last_activity or 0.0) >= since]
     rows.sort(key=lambda row: (-(row.last_activity or 0.0), row.session_id))
     live = [_calm(row) for row in rows if row.state != "ended"][:MAX_SESSIONS]
     live.sort(key=lambda row: row.session_id)
     return Sessions(
-        total_sessions=total,
+        total_sessions=total + len(unrecorded),
         total_tools=calls,
         tools_by_type=by_type,
         active=live,
@@ -278,12 +278,13 @@ def session(model: Model, owner: Owner, now: float) -> Session:
     )
 
 
-def hook_only(model: Model, now: float, most: int) -> list[Session]:
-    """Sessions that the hook logs know and the database does not, of the `most` that moved last."""
+def hook_only(model: Model, since: float) -> list[tuple[HookSession, float]]:
+    """Sessions that the hook logs know and the database does not, with when each moved last, if that is not before
+    `since`; the one written to last at the end."""
     return [
-        hook_session(model, log, log.last, now)
-        for log in itertools.islice(reversed(model.hooks.sessions.values()), most)
-        if log.last is not None and not _has_rows(model, log)
+        (log, log.last)
+        for log in model.hooks.sessions.values()
+        if log.last is not None and log.last >= since and not _has_rows(model, log)
     ]
 
 
@@ -296,7 +297,7 @@ def hook_session(model: Model, log: HookSession, last: float, now: float) -> Ses
         kind="cli" if record is None else "task",
         state=_state(record, last, now),
         last_activity=shown_time(last),
-        tools=log.lines,
+        tools=log.lines if log.counted else None,
     )
 
 
