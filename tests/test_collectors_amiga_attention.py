@@ -115,6 +115,13 @@ def test_while_all_workers_are_busy_waiting_is_no_fault(amiga, collector):
     assert "pending" not in found(collector)
 
 
+def test_running_tasks_without_a_process_keep_no_worker_busy(amiga, collector):
+    for place in range(3):
+        amiga.task(f"aaaaa{place}", at=NOW - 30, pid=DEAD_PID if place else None)
+    amiga.task("bbbbbb", "pending", NOW - 700)
+    assert "pending" in found(collector)
+
+
 def test_a_burst_of_failures_is_told_with_its_classes(amiga, collector):
     for place in range(3):
         amiga.task(f"aaaaa{place}", "failed", NOW - 400 + place, error="Task execution error: boom")

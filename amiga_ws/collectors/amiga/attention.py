@@ -179,7 +179,8 @@ def _open_of(model: Model, key: str) -> list[tuple[float, str]]:
 
 def _pending(model: Model, now: float, server: AmigaProcess | None) -> Iterator[Attention]:
     work = model.tasks.at_work.values()
-    busy = sum(record.status == "running" for record in work) >= WORKERS
+    alive = sum(record.status == "running" and record.task_id not in model.dead_tasks for record in work)
+    busy = alive >= WORKERS
     waiting = [
         record
         for record in work
