@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from installation import CLI_SESSION, Installation
-from reading import NOW, Clock, collector_of, read
+from reading import DAY, NOW, Clock, collector_of, read
 
 from amiga_ws.simulate import Simulator
 
@@ -131,6 +131,23 @@ def test_active_tasks_come_first_and_the_list_is_capped(amiga, collector):
     assert len(tasks) == 50
     assert tasks[0].task_id == "ffffff"
     assert [task.task_id for task in tasks[1:3]] == ["000000", "000001"]
+
+
+@pytest.mark.parametrize(("gone", "between"), [(1, False), (1, True), (5, False), (70, True)])
+def test_a_task_in_the_row_of_a_deleted_one_is_seen_at_once(amiga, collector, gone, between):
+    """SQLite gives the ids of the newest rows anew when these are deleted."""
+    for number in range(300):
+        amiga.task(f"{number:06}", "completed", at=NOW - 3000 + number)
+    read(collector)
+    amiga.db.execute("DELETE FROM tasks WHERE task_id >= ?", (f"{300 - gone:06}",))
+    if between:
+        collector.collect(DAY)
+    amiga.task("ffffff", "running", at=NOW)
+    facts = collector.collect(DAY)
+    assert facts.tasks[0].task_id == "ffffff"
+    for _ in range(10):  # and what was deleted is missed in its turn
+        facts = collector.collect(DAY)
+    assert (facts.totals.total, facts.totals.running) == (300 - gone + 1, 1)
 
 
 def test_those_at_work_come_as_they_keep_their_places(amiga, collector):

@@ -750,7 +750,9 @@ def test_the_version_of_sqlite_is_told_once_at_the_start(path, caplog):
     keeper.flush(NOW + 60)
     keeper.close(NOW + 120)
     (told,) = [line for line in caplog.messages if "SQLite" in line]
-    assert told.startswith(f"SQLite is {version}")  # another test's log filter may say that there were more like it
+    assert told.startswith(
+        f"SQLite is {version}"
+    )  # another test's log filter may say that there were more like it
 
 
 def test_a_step_that_fails_does_not_end_the_thread(path, caplog):

@@ -32,6 +32,7 @@ MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 60  # known tasks looked at again per reading
 SWEEP_EVERY = 4  # readings, while rows come in
+LAST_ROWID = (1 << 63) - 1  # there can be (SQLite)
 AT_WORK_LIMIT = 400  # tasks read again at each change
 
 
@@ -309,13 +310,17 @@ class Tail:
         if not self._columns["tasks"]:
             return True
         while True:
+            # With the newest row that is known, for it may be another's by now: SQLite gives the newest ids anew.
             rows = database.query(
-                f"{self._task_sql} WHERE rowid > ? ORDER BY rowid LIMIT ?",
+                f"{self._task_sql} WHERE rowid >= ? ORDER BY rowid LIMIT ?",
                 (self._task_rowid, TASK_ROWS),
             )
             self._put(rows)
             if rows:
                 self._task_rowid = rows[-1][0]
+            elif self._task_rowid:  # deleted
+                self._task_rowid = max(0, self._task_rowid - SWEEP_ROWS)
+                continue
             if len(rows) < TASK_ROWS:
                 return True
             if time.monotonic() > until:
@@ -344,7 +349,7 @@ class Tail:
             "SELECT rowid, status, updated_at FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?",
             (after, SWEEP_ROWS),
         )
-        upto = rows[-1][0] if len(rows) == SWEEP_ROWS else max(self._task_rowid, after)
+        upto = rows[-1][0] if len(rows) == SWEEP_ROWS else LAST_ROWID
         known = self._tasks.stamps(after, upto)
         different = [row[0] for row in rows if known.pop(row[0], None) != (row[1], row[2])]
         for rowid in known:  # what is left was not found in the file
