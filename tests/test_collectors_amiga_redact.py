@@ -69,6 +69,12 @@ def test_a_credential_known_by_its_form_is_masked_anywhere(token):
     assert redact(f"use {token} here") == f"use {MASK} here"
 
 
+def test_a_telegram_token_is_masked_also_in_the_address_of_its_bot():
+    address = "https://api.telegram.org/bot{}/setWebhook"
+    shown = redact(address.format("123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"))
+    assert shown == address.format(MASK)
+
+
 @pytest.mark.parametrize(
     "text",
     [
