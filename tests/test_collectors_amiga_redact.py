@@ -43,6 +43,45 @@ SECRET = "hunter2hunter2XYZ"  # noqa: S105 - the bait
         f'{{\\"password\\": \\"{SECRET}\\"}}',
         f"https://hooks.slack.com/services/T0/B0/{SECRET}",
         f"https://x.example/?password%3D{SECRET}",
+        f"user%5Bpassword%5D={SECRET}",
+        f"the API key: {SECRET}",
+        f"Server=x;Uid=sa;Pwd={SECRET}",
+        f"otp={SECRET}",
+        f"AccountName=x;AccountKey={SECRET}",
+        f"DB_PASSWORD=a&{SECRET}",
+        f"DB_PASSWORD=a,{SECRET}",
+        f"DB_PASSWORD=a;{SECRET}",
+        f"DB_PASSWORD=a){SECRET}",
+        f'DB_PASSWORD=a" b {SECRET}"',
+        f"DB_PASSWORD='it''s {SECRET}'",
+        f'{{"password": "ab\\"{SECRET}", "n": 1}}',
+        f'{{\\"password\\": \\"ab\\\\\\"{SECRET}\\", \\"n\\": 1}}',
+        f'PASSWORD="line\n{SECRET}\nline"',
+        f'PASSWORD = """line "one"\n{SECRET}\n"""',
+        f"password: |\n  line\n\n  {SECRET}\nnext: 1",
+        f"stringData:\n  password: >-\n    {SECRET}\n    {SECRET}\n  next: 1",
+        f'{{"content": "password: |\\n  {SECRET}\\n',
+        f"'password' => '{SECRET}'",
+        f'password: str = "{SECRET}"',
+        f'password: str | None = "{SECRET}"',
+        f'if password == "{SECRET}":',
+        f'if password != "{SECRET}":',
+        f'os.environ["DB_PASSWORD"] = "{SECRET}"',
+        f"<password>{SECRET}</password>",
+        f'<db.password type="text">\n x {SECRET}\n</db.password>',
+        f'<add key="DbPassword" value="{SECRET}"/>',
+        f'{{"name":"DB_PASSWORD","value":"{SECRET}"}}',
+        f"- name: DB_PASSWORD\n  value: {SECRET}",
+        f'["--token","{SECRET}"]',
+        f"['--token', '{SECRET}']",
+        f"curl -u 'bob:{SECRET}' https://x.example",
+        f"curl -u 'bob:a b {SECRET}' https://x.example",
+        f'curl --user "bob:{SECRET}" https://x.example',
+        f'{{"command": "curl -u \\"bob:{SECRET}\\" https://x.example"}}',
+        f"curl -su bob:{SECRET} https://x.example",
+        f"postgres://app:a/b@{SECRET}'@db:5432/x",
+        f"https://x.blob.example/a?sv=1&sig={SECRET}&se=2",
+        f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{SECRET}\n-----END PGP PRIVATE KEY BLOCK-----",
     ],
 )
 def test_a_secret_in_a_known_place_is_masked(text):
@@ -63,6 +102,13 @@ def test_a_secret_in_a_known_place_is_masked(text):
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJvd25lciJ9.c2lnbmF0dXJl",
         "npm_abcdefghijklmnopqrstuvwxyz0123456789",
         "123456789:AAabcdefghijklmnopqrstuvwxyz0123456",
+        *(
+            f"{how_it_begins}aBcDeFgHiJkLmNoPqRsT0123456789"
+            for how_it_begins in (
+                *("gsk_", "xai-", "nvapi-", "hvs.", "dckr_pat_", "dop_v1_", "shpat_", "whsec_", "xapp-1-A0-"),
+                *("GOCSPX-", "ATATT3x"),
+            )
+        ),
     ],
 )
 def test_a_credential_known_by_its_form_is_masked_anywhere(token):
@@ -81,6 +127,15 @@ def test_a_telegram_token_is_masked_also_in_the_address_of_its_bot():
         "Fix flaky login test in ledger-api",
         "Añadir traducción al español \u2013 menú",
         "max_tokens=4096, input_tokens: 12",
+        "maxTokens: 1, usage.output_tokens=2, cache_creation_input_tokens: 3, token_count=4, tokens: 1200",
+        "the token expired",
+        "the password reset page, its API key and the cookie",
+        "Co-Authored-By: bob",
+        "footprint: 3",
+        "python -u run.py, docker -output:x, open -u 'https://x.example'",
+        "http://localhost:5173/@vite/client",
+        "cat a_token > x; f(token) -> 3; echo $TOKEN | sort",
+        "npm_config_cache_directory_of_mine, PK_constraint_of_users, sg.example-host.of-ours.org",
         "[dead_process] Process 10728 no longer running (dead/killed)",
         "author: bob, authors=3",
         "see https://docs.example.org/api?page=2",
@@ -106,6 +161,47 @@ def test_keys_are_masked_at_any_depth_and_strings_are_looked_into():
     assert value == {"a": [{"Auth": MASK, "cmd": f"API_KEY={MASK} run"}], "tokens": 5}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "API Key",
+            "client secret",
+            "$password",
+            "user[password]",
+            "tokens_secret",
+            "access_tokens",
+            "pwd",
+            "OTP",
+        ),
+        f"{'x' * 50}_password_{'x' * 50}",
+    ],
+)
+def test_a_key_with_a_secret_word_in_it_is_masked_whatever_is_around_it(name):
+    assert redact_value({name: SECRET}) == {name: MASK}
+    assert redact(json.dumps({name: SECRET, "n": 1})) == json.dumps({name: MASK, "n": 1}, ensure_ascii=False)
+
+
+def test_the_value_beside_a_secret_name_and_the_one_behind_an_option_are_masked():
+    assert redact_value([{"name": "DB_PASSWORD", "value": SECRET}, {"Key": "auth", "Value": SECRET}]) == [
+        {"name": "DB_PASSWORD", "value": MASK},
+        {"Key": "auth", "Value": MASK},
+    ]
+    assert redact_value({"name": "size", "value": 3}) == {"name": "size", "value": 3}
+    assert redact_value(["run", "--token", SECRET, "--no-auth", "-v", "x"]) == (
+        ["run", "--token", MASK, "--no-auth", "-v", "x"]
+    )
+
+
+def test_what_stands_behind_a_masked_value_stays():
+    assert redact('{"password": "a\\"b", "user": "bob"}') == f'{{"password": "{MASK}", "user": "bob"}}'
+    assert redact("password: |\n  a\n  b\nuser: bob") == f"password: {MASK}\nuser: bob"
+    assert redact("  password: |\n    a\n  user: bob") == f"  password: {MASK}\n  user: bob"
+    assert redact("<password>a b</password> <user>") == f"<password>{MASK}</password> <user>"
+    assert redact("curl -u 'bob:a b' x") == f"curl -u 'bob:{MASK}' x"
+    assert redact("API_KEY=abc make all | tee x = y") == f"API_KEY={MASK} make all | tee x = y"
+
+
 def test_parameters_that_are_no_json_are_redacted_as_text_or_hidden_altogether():
     assert redact_json(f'{{"password": "{SECRET}') == f'{{"password": "{MASK}"'
     assert redact_json(json.dumps({"command": "ls"})) == {"command": "ls"}
@@ -126,9 +222,37 @@ def test_redacting_twice_changes_nothing_more(text):
 
 
 @pytest.mark.parametrize(
-    "unit", ["a-", "password=", "https://", "sk-", "'", "--auth", "--token-", "_token_a-", "eyJ-"]
+    "unit",
+    [
+        *(
+            "a-",
+            "password=",
+            "https://",
+            "sk-",
+            "'",
+            "--auth",
+            "--token-",
+            "_token_a-",
+            "eyJ-",
+            "a://:",
+            "://u:@",
+        ),
+        *(
+            "token='",
+            'token="\\',
+            "<token ",
+            "<token>",
+            "token: |\n ",
+            "token,value",
+            "in_tokens_",
+            "-u '",
+            "=a ",
+        ),
+    ],
 )
-@pytest.mark.parametrize("before", ["", "auth", "secret_", "key \\"])
+@pytest.mark.parametrize(
+    "before", ["", "auth", "secret_", "key \\", "token: |\n ", 'token: "', "a://b:", "-u 'x:"]
+)
 def test_hostile_text_costs_little(before, unit):
     """A search is one piece: while it lasts no other thread runs, and so no viewer is served."""
     began = time.process_time()
