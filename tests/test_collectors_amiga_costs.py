@@ -245,6 +245,49 @@ def test_an_answer_on_many_lines_and_in_a_resumed_session_counts_once(with_trans
     assert (api.cache_creation_tokens, api.cache_read_tokens) == (30, 40)
 
 
+def test_of_an_answers_lines_the_most_counts_also_when_it_comes_later_or_in_another_file(
+    with_transcripts, projects, clock
+):
+    path = projects / "one.jsonl"
+    path.write_text(
+        line(NOW - 50, usage=(100, 9, 30, 0)) * 2 + line(NOW - 49, usage=(100, 1590, 20, 5)), "utf-8"
+    )
+    api = read(with_transcripts).windows[24].claude_api
+    assert (api.total_requests, api.total_input_tokens, api.total_output_tokens) == (1, 100, 1590)
+    assert (api.cache_creation_tokens, api.cache_read_tokens) == (30, 5)
+    with path.open("a") as file:
+        file.write(line(NOW - 48, usage=(100, MILLION, 0, 0)))
+    (projects / "two.jsonl").write_text(line(NOW - 50, usage=(100, 9, 30, 0)), "utf-8")
+    clock.now += 30
+    facts = read(with_transcripts)
+    assert facts.windows[24].claude_api.total_requests == 1
+    assert facts.windows[24].claude_api.total_output_tokens == MILLION
+    assert facts.windows[24].costs.total_cost == facts.windows[24].costs.today == 15.000414
+
+
+def test_of_more_answers_than_may_grow_the_old_ones_stay_as_they_are(with_transcripts, projects, monkeypatch):
+    monkeypatch.setattr(transcripts, "MAX_BOOKED", 2)
+    answers = [line(NOW, ids=(f"m{place}", "r"), usage=(1, 0, 0, 0)) for place in range(3)]
+    more = [line(NOW, ids=(f"m{place}", "r"), usage=(10, 0, 0, 0)) for place in range(3)]
+    (projects / "one.jsonl").write_text("".join(answers + more), "utf-8")
+    api = read(with_transcripts).windows[24].claude_api
+    assert (api.total_requests, api.total_input_tokens) == (3, 21)
+
+
+@pytest.mark.parametrize("requests", [("r", None, "r"), (None, "r", None)])
+def test_a_line_without_a_request_id_is_of_the_answer_with_its_message_id(
+    with_transcripts, projects, requests
+):
+    lines = [line(NOW, ids=("m", request)) for request in requests]
+    (projects / "one.jsonl").write_text("".join([*lines, line(NOW, ids=("m", "other"))]), "utf-8")
+    assert read(with_transcripts).windows[24].claude_api.total_requests == 2
+
+
+def test_ids_that_are_no_text_are_none(with_transcripts, projects):
+    (projects / "one.jsonl").write_text(line(NOW, ids=(["m"], {})) + line(NOW), "utf-8")
+    assert read(with_transcripts).windows[24].claude_api.total_requests == 2
+
+
 def test_synthetic_lines_and_bad_ones_cost_nothing_and_lose_nothing(with_transcripts, projects):
     text = line(NOW, ids=("s", "s"), model="<synthetic>") + "{half\n" + '{"type": "user"}\n' + line(NOW)
     (projects / "one.jsonl").write_text(text + line(NOW, ids=("m9", "r9"))[:40], "utf-8")

@@ -1,7 +1,8 @@
 """Claude Code's transcripts, DIR/SESSION.jsonl and DIR/SESSION/subagents/*.jsonl: the only full record of tokens.
 
-Only model, ids, time and usage of a line are looked at. One answer stands on 2-10 lines with the same
-usage, and again in a resumed session's file: one per (message id, request id) counts.
+Only model, ids, time and usage of a line are looked at. One answer stands on 2-10 lines, the first of which may
+have been written before all of it was there, and again in a resumed session's file: one per (message id, request id)
+counts, with the most that its lines tell. A line without a request id is of the answer that has its message id.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ MAX_FILES = 20_000
 MAX_DEPTH = 4
 BUDGET_BYTES = 6 << 20  # per reading
 MAX_SEEN = 1_000_000
+MAX_BOOKED = (
+    10_000  # answers that may still grow: the lines of one lie close together, and a reading has fewer
+)
 SYNTHETIC = "<synthetic>"  # Claude Code's own lines: no model was asked
 
 
@@ -56,7 +61,8 @@ class Transcripts:
         self._walk: Iterator[tuple[str, str]] | None = None  # the rest of the current round
         self._listed = False  # the first round has ended
         self._scanned = float("-inf")  # when the current round began
-        self._seen: set[int] = set()
+        self._seen: dict[int, int | None] = {}  # the request of each answer, both as hashes
+        self._booked: OrderedDict[int, Answer] = OrderedDict()  # the newest in the ledger, by the same key
 
     @property
     def complete(self) -> bool:
@@ -155,14 +161,6 @@ class Transcripts:
         when = self._times.parse_utc(line.get("timestamp"))
         if not isinstance(usage, dict) or when is None or now - when > KEEP_S or model == SYNTHETIC:
             return False
-        ids = (message.get("id"), line.get("requestId"))
-        if ids != (None, None):
-            key = hash(ids)
-            if key in self._seen:
-                return False
-            if len(self._seen) >= MAX_SEEN:
-                self._seen.clear()
-            self._seen.add(key)
         hour = usage.get("cache_creation")
         tokens = Tokens(
             input=_count(usage.get("input_tokens")),
@@ -171,8 +169,50 @@ class Transcripts:
             cache_read=_count(usage.get("cache_read_input_tokens")),
             cache_write_1h=_count(hour.get("ephemeral_1h_input_tokens")) if isinstance(hour, dict) else 0,
         )
-        self._ledger.book(Answer(min(when, now + AHEAD_S), str(model or "unknown"), tokens, session))
+        key, known = self._known(message.get("id"), line.get("requestId"))
+        booked = None if key is None else self._booked.get(key)
+        if booked is not None:
+            tokens = _most(booked.tokens, tokens)
+            if tokens == booked.tokens:
+                return False
+            self._ledger.book(booked, -1)
+            answer = replace(booked, tokens=tokens)
+        elif known:
+            return False
+        else:
+            answer = Answer(min(when, now + AHEAD_S), str(model or "unknown"), tokens, session)
+        self._ledger.book(answer)
+        if key is not None:
+            self._booked[key] = answer
+            if len(self._booked) > MAX_BOOKED:
+                self._booked.popitem(last=False)
         return True
+
+    def _known(self, message_id: object, request_id: object) -> tuple[int | None, bool]:
+        """The key of an answer, None if it has no id, and whether it was seen before; from now on it was."""
+        message, request = (one if isinstance(one, str) else None for one in (message_id, request_id))
+        if message is None and request is None:
+            return None, False
+        key, asked = hash(message), None if request is None else hash(request)
+        if None not in (first := self._seen.get(key), asked) and first != asked:
+            key = hash((message, request))  # two requests with one message id
+        known = key in self._seen
+        if not known and len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        if self._seen.get(key) is None:
+            self._seen[key] = asked
+        return key, known
+
+
+def _most(one: Tokens, other: Tokens) -> Tokens:
+    """The larger count of each class."""
+    return Tokens(
+        input=max(one.input, other.input),
+        output=max(one.output, other.output),
+        cache_write=max(one.cache_write or 0, other.cache_write or 0),
+        cache_read=max(one.cache_read or 0, other.cache_read or 0),
+        cache_write_1h=max(one.cache_write_1h, other.cache_write_1h),
+    )
 
 
 def _count(value: object) -> int:
