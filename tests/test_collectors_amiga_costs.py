@@ -133,6 +133,30 @@ def test_chats_are_counted_and_usage_json_adds_only_what_they_lack(amiga, collec
     assert read(collector).windows[24].costs.total_cost == 1.0
 
 
+def test_a_record_of_usage_json_counts_only_until_a_message_tells_of_the_same(amiga, collector):
+    at = NOW - 100
+    records = [
+        {"timestamp": local(at - after), "model": "haiku", "input_tokens": MILLION, "output_tokens": 0}
+        for after in (0, 300)
+    ]
+    (amiga.root / "data" / "usage.json").write_text(json.dumps({"123": {"records": records}}), "utf-8")
+    amiga.message(NOW - 500, (MILLION, 0))
+    assert read(collector).windows[24].costs.haiku_cost == 3.0
+    amiga.message(at, (MILLION, 0))
+    assert read(collector).windows[24].costs.haiku_cost == 3.0
+    amiga.message(NOW - 50, (MILLION, 0))
+    assert read(collector).windows[24].costs.haiku_cost == 4.0
+
+
+@pytest.mark.parametrize("at", [0.499, 0.999])
+@pytest.mark.parametrize("later", [-0.4, -0.002, 0.002, 0.4])
+def test_a_record_of_usage_json_is_its_message_wherever_a_second_begins(amiga, collector, at, later):
+    amiga.message(NOW - 100 + at, (MILLION, 0))
+    record = {"timestamp": local(NOW - 100 + at + later), "input_tokens": MILLION, "output_tokens": 0}
+    (amiga.root / "data" / "usage.json").write_text(json.dumps({"123": {"records": [record]}}), "utf-8")
+    assert read(collector).windows[24].claude_api.total_requests == 1
+
+
 def test_an_unpriced_model_is_counted_and_never_free(amiga, collector):
     amiga.message(NOW - 100, (10, 10), model="mystery-9")
     costs = read(collector).windows[24].costs

@@ -5,7 +5,7 @@
   transcript of that session is read.
 - Assistant rows in messages: AMIGA's chat.
 - usage.json of older versions: the same chats again, so a record counts only if no message has its
-  time and tokens.
+  time and tokens, and only until one has.
 - Claude Code's transcripts (transcripts.py), if a directory is configured: everything Claude Code did.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -50,10 +51,11 @@ class Costs:
         self._usage_file = usage_file
         self._usage_stamp: tuple[int, int] | None = None
         self._usage_read = float("-inf")  # when that was, by the given clock
-        self._usage: list[Answer] = []  # what is booked from usage.json
+        self._usage: list[tuple[float, Answer]] = []  # what is booked from usage.json, with its time there
         self._message_sql: str | None = None
         self.message_id = 0  # newest row of messages read
-        self._messages: set[tuple[int, int, int]] = set()  # what messages told, to know it again
+        self._messages: set[tuple[int, int, int]] = set()  # second and tokens of each, to know it again
+        self._told_since = math.inf  # the oldest time of the messages that usage.json was not compared with
         self._seen: set[int] = set()  # Task rows booked or waiting
         self._waiting: list[Answer] = []  # Task rows whose model is still to be found out
         self._booked: deque[Answer] = deque(maxlen=MAX_BOOKED)  # Task rows in the ledger
@@ -156,7 +158,26 @@ class Costs:
         return found
 
     def read_usage(self, now: float) -> bool:
-        """Read usage.json again if it changed, a large one at most every 10 s; True if it did."""
+        """Read usage.json again if it changed, a large one at most every 10 s; True if what counts did."""
+        changed = self._compare_usage()
+        return self._read_usage_file(now) or changed
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _compare_usage(self) -> bool:
+        """Take back the records of which messages have told since; True if there were any."""
+        if self._told_since == math.inf:
+            return False
+        since, self._told_since = self._told_since - 1.0, math.inf
+        usage, self._usage = self._usage, []
+        for when, answer in usage:
+            if when >= since and self._is_told(when, answer.tokens):
+                self._ledger.book(answer, -1)
+            else:
+                self._usage.append((when, answer))
+        return len(self._usage) < len(usage)
+
+    def _read_usage_file(self, now: float) -> bool:
         try:
             found = self._usage_file.stat()
             stamp = (found.st_mtime_ns, found.st_size)
@@ -176,14 +197,12 @@ class Costs:
             self._usage_stamp = stamp  # being rewritten, or no JSON at all: when it has changed again
             return False
         self._usage_stamp = stamp
-        for answer in self._usage:
+        for _, answer in self._usage:
             self._ledger.book(answer, -1)
-        self._usage = list(self._usage_answers(content, now))
-        for answer in self._usage:
+        self._usage = self._usage_answers(content, now)
+        for _, answer in self._usage:
             self._ledger.book(answer)
         return True
-
-    # -- within --------------------------------------------------------------------------------
 
     def _tool_row(self, when: float, owner: str, tokens: Sequence[Any], parameters: object) -> None:
         counts = _tokens(*tokens)
@@ -216,19 +235,25 @@ class Costs:
         if when is None or counts is None or when < self._oldest:
             return
         if len(self._messages) < MAX_SEEN:
-            self._messages.add((round(when), counts.input, counts.output))
+            self._messages.add((math.floor(when), counts.input, counts.output))
+            self._told_since = min(self._told_since, when)
         self._ledger.book(Answer(min(when, now + AHEAD_S), str(model or UNKNOWN_MODEL), counts))
 
-    def _usage_answers(self, content: object, now: float) -> list[Answer]:
-        answers: list[Answer] = []
+    def _is_told(self, when: float, tokens: Tokens) -> bool:
+        """Whether a message has this time, but for half a second, and these tokens."""
+        seconds = {math.floor(when - 0.5), math.floor(when + 0.5)}
+        return any((second, tokens.input, tokens.output) in self._messages for second in seconds)
+
+    def _usage_answers(self, content: object, now: float) -> list[tuple[float, Answer]]:
+        answers: list[tuple[float, Answer]] = []
         for record in itertools.islice(_records(content), MAX_RECORDS):
             when = self._times.parse(record.get("timestamp"))
             counts = _tokens(record.get("input_tokens"), record.get("output_tokens"), None, None)
             if when is None or counts is None or when < self._oldest:
                 continue
-            if (round(when), counts.input, counts.output) not in self._messages:
+            if not self._is_told(when, counts):
                 model = str(record.get("model") or UNKNOWN_MODEL)
-                answers.append(Answer(min(when, now + AHEAD_S), model, counts))
+                answers.append((when, Answer(min(when, now + AHEAD_S), model, counts)))
         return answers
 
 
