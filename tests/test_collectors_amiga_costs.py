@@ -64,6 +64,8 @@ def task_row(amiga, owner, at, tokens, prompt="p"):
         ("claude-sonnet-4.5", TODAY, 3 + 15 + 3.75 + 0.30),
         ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", TODAY, 3 + 15 + 3.75 + 0.30),
         ("claude-haiku-4-5", TODAY, 1 + 5 + 1.25 + 0.10),
+        ("claude-opus-4-0", TODAY, 15 + 75 + 18.75 + 1.5),
+        ("claude-sonnet-4-0", TODAY, 3 + 15 + 3.75 + 0.30),
         ("claude-3-5-haiku-latest", TODAY, 0.80 + 4 + 1 + 0.08),
     ],
 )
@@ -73,7 +75,8 @@ def test_a_model_is_priced_by_its_version_and_an_alias_by_the_day(model, day, do
 
 
 @pytest.mark.parametrize(
-    "model", ["", "unknown", "gpt-4", "claude-opus-4-9", "claude-opus-5", "sonnet-ish", "son"]
+    "model",
+    ["", "unknown", "gpt-4", "claude-opus-4-9", "claude-opus-4-05", "claude-opus-5", "sonnet-ish", "son"],
 )
 def test_a_model_without_a_price_has_no_cost(model):
     assert PriceTable().cost(model, TODAY, Tokens(1, 1)) is None
@@ -165,6 +168,25 @@ def test_an_unpriced_model_is_counted_and_never_free(amiga, collector):
     amiga.message(NOW - 90, (MILLION, 0))
     costs = read(collector).windows[24].costs
     assert (costs.total_cost, costs.unpriced_calls, costs.today) == (1.0, 1, 1.0)
+
+
+def test_a_models_family_is_known_in_capitals_too(amiga, collector):
+    amiga.message(NOW - 100, (MILLION, 0), model="Claude-Sonnet-4-5")
+    costs = read(collector).windows[24].costs
+    assert (costs.sonnet_cost, costs.total_cost) == (3.0, 3.0)
+    assert collector.minutes(int((NOW - 100) // 60), int(NOW // 60))["tokens.sonnet"]
+
+
+def test_of_more_models_than_are_told_apart_the_rest_is_other(amiga, collector, monkeypatch):
+    monkeypatch.setattr(ledger, "MAX_MODELS", 2)
+    for model in ("haiku", "mystery", "sonnet", "opus", "mystery", "haiku"):
+        amiga.message(NOW - 100, (MILLION, 0), model=model)
+    costs = read(collector).windows[24].costs
+    assert {name: (one.calls, one.cost) for name, one in costs.by_model.items()} == {
+        "haiku": (2, 2.0),
+        "mystery": (2, None),
+        "other": (2, 8.0),
+    }
 
 
 def test_no_calls_cost_nothing_and_no_database_costs_unknown(amiga, collector, tmp_path):

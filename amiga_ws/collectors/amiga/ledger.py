@@ -17,6 +17,7 @@ KEEP_DAYS = 62  # this month, the last one, and the 30 days of the longest sum
 MAX_OWNERS = 20_000  # tasks and sessions remembered, those booked to last
 MAX_ANSWERS = 32
 UNKNOWN_MODEL = "unknown"
+OTHER_MODEL = "other"  # those beyond MAX_MODELS together
 FAMILIES = ("haiku", "sonnet", "opus")
 _CALLS, _UNPRICED, _COST, _INPUT, _OUTPUT, _WRITE, _READ, _WRITE_KNOWN, _READ_KNOWN = range(9)
 _FIELDS = 16
@@ -119,7 +120,7 @@ class Ledger:
         }
         everything = [_spent_of(fields) for fields in by_model.values()]
         families = {
-            name: _money(_sum([_spent_of(f) for m, f in by_model.items() if name in names[m]]))
+            name: _money(_sum([_spent_of(f) for m, f in by_model.items() if name == self._families[m]]))
             for name in FAMILIES
         }
         return (
@@ -191,11 +192,11 @@ class Ledger:
         index = self._model_ids.get(name)
         if index is None:
             shown = one_line(name, 60) or UNKNOWN_MODEL
-            if len(self._models) >= MAX_MODELS:
-                shown = self._models[-1]
+            if len(self._models) >= MAX_MODELS and shown not in self._models:
+                shown = OTHER_MODEL
             if shown not in self._models:
                 self._models.append(shown)
-                self._families.append(next((name for name in FAMILIES if name in shown), "other"))
+                self._families.append(next((name for name in FAMILIES if name in shown.lower()), "other"))
             index = self._models.index(shown)
             if len(self._model_ids) < 10 * MAX_MODELS:
                 self._model_ids[name] = index

@@ -89,6 +89,6 @@ def _plain(model: str) -> str:
 
 
 def _holds(model: str, key: str) -> bool:
-    """Whether `key` stands in `model` as whole parts; a date may follow, another version digit not."""
-    pattern = rf"(?:^|-|/){re.escape(key)}(?:$|-(?:\d{{6,8}}|latest|v\d+|fast|thinking)\b|\[)"
+    """Whether `key` stands in `model` as whole parts; a date or the 0 of 4.0 may follow, another digit not."""
+    pattern = rf"(?:^|-|/){re.escape(key)}(?:$|-(?:0|\d{{6,8}}|latest|v\d+|fast|thinking)\b|\[)"
     return re.search(pattern, model) is not None
