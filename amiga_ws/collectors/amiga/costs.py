@@ -37,6 +37,7 @@ USAGE_LIMIT_BYTES = (
 )  # 55,000 chats; parsing it holds all threads for 0.05 s, for 0.2 s if it was made to
 USAGE_SMALL_BYTES, USAGE_EVERY_S = 1 << 20, 10.0  # a larger one is read at most so often
 MAX_RECORDS = 100_000  # of usage.json that are looked at: it can hold two million empty ones
+REPEATED_S = 3600.0  # of a clock change
 MAX_SEEN = 100_000
 MAX_BOOKED = 5_000  # Task rows that may still be taken back, the newest
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
@@ -54,7 +55,10 @@ class Costs:
         self._usage: list[tuple[float, Answer]] = []  # what is booked from usage.json, with its time there
         self._message_sql: str | None = None
         self.message_id = 0  # newest row of messages read
-        self._messages: set[tuple[int, int, int]] = set()  # second and tokens of each, to know it again
+        # Second and tokens of each, to know it again. By the clock on the wall: in the hour that a clock change
+        # repeats, the two files need not be read alike.
+        self._messages: set[tuple[int, int, int]] = set()
+        self._written = float("-inf")  # time of the last message
         self._told_since = math.inf  # the oldest time of the messages that usage.json was not compared with
         self._seen: set[int] = set()  # Task rows booked or waiting
         self._waiting: list[Answer] = []  # Task rows whose model is still to be found out
@@ -95,8 +99,8 @@ class Costs:
             first = database.query("SELECT min(id) FROM tool_usage WHERE timestamp >= ?", (since,))[0][0]
             self._backlog = (first - 1 if first is not None else before_id, before_id)
 
-    def read(self, database: Database, now: float, until: float) -> bool:
-        """What is new in the database; False if there is more to read."""
+    def read(self, database: Database, now: float, until: float, since: float) -> bool:
+        """What is new in the database, written after `since`; False if there is more to read."""
         while self._backlog[0] < self._backlog[1]:
             self._read_backlog(database, now)
             if time.monotonic() > until:
@@ -105,7 +109,10 @@ class Costs:
             rows = database.query(self._message_sql, (self.message_id, CHUNK_ROWS))
             for row_id, stamp, read_in, out, write, cached, model in rows:
                 self.message_id = row_id
-                self._message(stamp, (read_in, out, write, cached), model, now)
+                when = self._times.parse(stamp, max(self._written, since))
+                if when is not None:
+                    self._written = when
+                    self._message(when, (read_in, out, write, cached), model, now)
             if len(rows) < CHUNK_ROWS:
                 break
             if time.monotonic() > until:
@@ -168,7 +175,7 @@ class Costs:
         """Take back the records of which messages have told since; True if there were any."""
         if self._told_since == math.inf:
             return False
-        since, self._told_since = self._told_since - 1.0, math.inf
+        since, self._told_since = self._told_since - REPEATED_S - 1.0, math.inf
         usage, self._usage = self._usage, []
         for when, answer in usage:
             if when >= since and self._is_told(when, answer.tokens):
@@ -229,19 +236,19 @@ class Costs:
         found = database.query("SELECT min(id) FROM tool_usage WHERE id > ?", (upto,))[0][0]
         self._backlog = (end if found is None else min(found - 1, end), end)
 
-    def _message(self, stamp: object, values: Sequence[Any], model: object, now: float) -> None:
-        when = self._times.parse(stamp)
+    def _message(self, when: float, values: Sequence[Any], model: object, now: float) -> None:
         counts = _tokens(*values)
-        if when is None or counts is None or when < self._oldest:
+        if counts is None or when < self._oldest:
             return
         if len(self._messages) < MAX_SEEN:
-            self._messages.add((math.floor(when), counts.input, counts.output))
+            self._messages.add((math.floor(self._times.wall(when)), counts.input, counts.output))
             self._told_since = min(self._told_since, when)
         self._ledger.book(Answer(min(when, now + AHEAD_S), str(model or UNKNOWN_MODEL), counts))
 
     def _is_told(self, when: float, tokens: Tokens) -> bool:
         """Whether a message has this time, but for half a second, and these tokens."""
-        seconds = {math.floor(when - 0.5), math.floor(when + 0.5)}
+        wall = self._times.wall(when)
+        seconds = {math.floor(wall - 0.5), math.floor(wall + 0.5)}
         return any((second, tokens.input, tokens.output) in self._messages for second in seconds)
 
     def _usage_answers(self, content: object, now: float) -> list[tuple[float, Answer]]:

@@ -35,7 +35,9 @@ MAX_PARAMETERS = 6_000  # characters read of one call's; AMIGA cuts each string 
 MAX_RAW_PARAMETERS = 2_000  # shown where they are no JSON, as they are when cut
 MAX_SESSIONS = 20
 
-Parse = Callable[[object], float | None]
+REPEATED_S = 3600.0  # of a clock change
+
+Parse = Callable[[object, float], float | None]  # Times.parse
 
 
 def task_detail(
@@ -120,7 +122,7 @@ def _texts(database: Database, record: TaskRecord, parse: Parse) -> dict[str, An
         "description": _text(description) or "",
         "error": _text(error),
         "result": _text(result),
-        "log": _log(entries, parse),
+        "log": _log(entries, parse, record.created_at or float("-inf")),
     }
 
 
@@ -130,16 +132,21 @@ def _text(value: object) -> str | None:
     return (shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 1]}…") or None
 
 
-def _log(text: object, parse: Parse) -> list[LogEntry]:
+def _log(text: object, parse: Parse, after: float) -> list[LogEntry]:
     try:
         entries = json.loads(text) if isinstance(text, str) else []
     except (ValueError, RecursionError):
         return []
     if not isinstance(entries, list):
         return []
+    timed: list[tuple[float | None, Any]] = []
+    for entry in entries:
+        when = parse(entry.get("timestamp"), after) if isinstance(entry, dict) else None
+        after = after if when is None else when
+        timed.append((when, entry))
     return [
-        LogEntry(timestamp=parse(entry.get("timestamp")), message=one_line(entry.get("message"), 300))
-        for entry in entries[-MAX_LOG:]
+        LogEntry(timestamp=when, message=one_line(entry.get("message"), 300))
+        for when, entry in timed[-MAX_LOG:]
         if isinstance(entry, dict)
     ]
 
@@ -178,7 +185,8 @@ class _Lane:
 def _work(database: Database, model: Model, keys: Sequence[str], now: float, *, hide: bool) -> Calls:
     found: list[tuple[ToolCall, int | None]] = []
     for key in keys:
-        lanes = _lanes(database, key, model.tail.parse)
+        owner = model.calls.owners.get(key)
+        lanes = _lanes(database, key, model.tail.parse, None if owner is None else owner.first)
         # Not what the model knows to be open: the file may be a call ahead of it.
         last = max((lane.last for lane in lanes), default=now)
         open_state = "orphaned" if model.has_ended(key, last, now) else "running"
@@ -192,8 +200,8 @@ def _work(database: Database, model: Model, keys: Sequence[str], now: float, *, 
     return Calls(calls=calls, total=len(found), parameters_hidden=hide)
 
 
-def _lanes(database: Database, key: str, parse: Parse) -> list[_Lane]:
-    """The owner's rows, fed in the order of their times as `Tail` does."""
+def _lanes(database: Database, key: str, parse: Parse, first: float | None) -> list[_Lane]:
+    """The owner's rows, fed in the order of their times as `Tail` does; `first`: of its first row, if known."""
     ready: list[tuple[float, Row]] = []
     have = database.columns("tool_usage")
     if have:
@@ -202,14 +210,13 @@ def _lanes(database: Database, key: str, parse: Parse) -> list[_Lane]:
             f"SELECT id, timestamp, tool_name, success, substr(error, 1, 2000), {category}"  # noqa: S608 - constants
             " FROM tool_usage WHERE task_id = ? ORDER BY id DESC LIMIT ?"
         )
-        ready += [(when, row) for row in database.query(sql, (key, MAX_ROWS)) if (when := parse(row[1]))]
+        ready += _timed(database.query(sql, (key, MAX_ROWS)), parse, first)
     if database.columns("agent_status"):
         sql = (
             "SELECT id, timestamp, message, metadata FROM agent_status"
             " WHERE task_id = ? AND status = 'tool_call' ORDER BY id DESC LIMIT ?"
         )
-        ready += [(when, row) for row in database.query(sql, (key, MAX_ROWS)) if (when := parse(row[1]))]
-    ready.reverse()
+        ready = _timed(database.query(sql, (key, MAX_ROWS)), parse, first) + ready
     ready.sort(key=lambda item: item[0])
     lanes: dict[str, _Lane] = {}
     for when, row in ready:
@@ -232,6 +239,25 @@ def _lanes(database: Database, key: str, parse: Parse) -> list[_Lane]:
             lane.group.add_finished(when, bool(success))
         lane.group.note_start(when, is_open=success is None)
     return list(lanes.values())
+
+
+def _timed(rows: list[Row], parse: Parse, first: float | None) -> list[tuple[float, Row]]:
+    """The rows, which come newest first, in the order in which they were written, with their times.
+
+    In an hour that a clock change repeats, the row before tells which one is meant, and of the oldest what the
+    collector knew when it was new; of rows that were old when the collector began it knows nothing.
+    """
+    rows.reverse()
+    after = float("-inf")
+    if first is not None and rows and first - (parse(rows[0][1], after) or 0.0) < REPEATED_S + TWIN_S:
+        after = first
+    timed: list[tuple[float, Row]] = []
+    for row in rows:
+        when = parse(row[1], after)
+        if when is not None:
+            after = when
+            timed.append((when, row))
+    return timed
 
 
 def _calls(lane: _Lane, open_state: Any) -> list[tuple[ToolCall, int | None]]:  # noqa: ANN401 - a word of ToolCall

@@ -94,7 +94,7 @@ class Tail:
         read_before, rows_before = self._last["tool_usage"], self.loaded_rows
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, until)
-        done = done and self._costs.read(database, now, until)
+        done = done and self._costs.read(database, now, until, self.since)
         self._recheck(database, read_before)
         done = done and self._read_tasks(database, until)
         if not done:

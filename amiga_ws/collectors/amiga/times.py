@@ -106,6 +106,10 @@ class Times:
         start = _epoch(dt.datetime.combine(day, dt.time()), self.zone)
         return 0.0 if start is None else start
 
+    def wall(self, epoch: float) -> float:
+        """What a clock on the wall shows at `epoch`, as if that were UTC: a clock change repeats some of them."""
+        return dt.datetime.fromtimestamp(epoch, self.zone).replace(tzinfo=dt.UTC).timestamp()
+
     def text(self, epoch: float) -> str:
         """`epoch` as AMIGA would write it now: for comparing with its columns in SQL."""
         return dt.datetime.fromtimestamp(epoch, self.zone).replace(tzinfo=None).isoformat()
