@@ -30,16 +30,15 @@ _HARMLESS = re.compile(
 )
 
 # Keys known by how they begin, those of letters and digits and those with other characters.
-_PLAIN_KEY = r"(?:gh[pousr]_|npm_|hf_|gsk_|dop_v1_|shpat_|whsec_)"
-_KEY = (
-    r"(?:github_pat_|glpat-|pypi-|ya29\.|xai-|nvapi-|hvs\.|dckr_pat_|GOCSPX-|ATATT|xapp-|xox[abeoprs]-|AIza)"
-)
+_PLAIN_KEY = r"(?:gh[pousr]_|npm_|hf_|gsk_|dop_v1_|shpat_)"
+_KEY = r"(?:github_pat_|glpat-|pypi-|ya29\.|xai-|nvapi-|hvs\.|dckr_pat_|GOCSPX-|ATATT|xapp-|xox[abeoprs]-|AIza|whsec_)"
 # Where none of these stands, none of the patterns can match. Most texts have none, and one search for all
 # takes a tenth of the time of the patterns.
 _HINT = re.compile(
     rf"-----begin|://|authorization|bearer|basic|eyj|[spr]k[-_]|{_PLAIN_KEY}|{_KEY.lower()}|sg\.|akia|asia|:aa"
     r"|cookie|hooks|sig(?:nature)?=|\s-\w{0,5}u|--user|sshpass|mysql|mariadb"
 )
+_WORD_OF_A_SHELL = r"(?:\\ |\"[^\"\n]*+\"|'[^'\n]*+'|`[^`\n]*+`|\S)++"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Private keys, also when the text was cut before their end.
     (
@@ -87,13 +86,18 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1\2\3:{MASK}",
     ),
-    (re.compile(r"(?<!\S)(-u\s*|-\w{1,5}u\s+|--user[=\s]\s*)([^\s:'\"]{1,100}):(?!//)\S+"), rf"\1\2:{MASK}"),
+    (
+        re.compile(
+            rf"(?<!\S)(-u\s*|-\w{{1,5}}u\s+|--user[=\s]\s*)([^\s:'\"]{{1,100}}):(?!//){_WORD_OF_A_SHELL}"
+        ),
+        rf"\1\2:{MASK}",
+    ),
     (re.compile(r"\b(sshpass\s+-p\s*)\S+"), rf"\1{MASK}"),
     (re.compile(r"\b((?:mysql|mariadb)\w*\b[^\n|;&]{0,200}?\s-p)(?=\S)\S+"), rf"\1{MASK}"),
     # JSON Web Tokens
     (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{3,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
     # Keys known by how they begin
-    (re.compile(rf"\b{_PLAIN_KEY}[A-Za-z0-9]{{16,}}|\b{_KEY}[A-Za-z0-9_=-]{{16,}}"), MASK),
+    (re.compile(rf"\b{_PLAIN_KEY}[A-Za-z0-9]{{16,}}|\b{_KEY}[A-Za-z0-9_+/=-]{{16,}}"), MASK),
     (
         re.compile(
             r"\b(?:sk|pk|rk)[-_](?:ant[-_]|live[-_]|test[-_]|proj[-_]|or[-_])?[A-Za-z0-9_-]{12,}"
@@ -111,10 +115,9 @@ def _value(quote: str) -> str:
     `quote` names its group. The string ends at the quote it began with, with as many backslashes before it: it may
     be in a string itself.
     """
-    word = r"(?:\"[^\"\n]*+\"|'[^'\n]*+'|\S)++"
     return (
         rf"(?:(?P<{quote}>\\*+(?:\"\"\"|'''|[\"']))(?:[^\\\"']++|(?!(?P={quote}))\\*+[^\\])*+(?P={quote})?+"
-        rf"(?:(?=[\w$]|(?P={quote})){word})?+|{word})"
+        rf"(?:(?=[\w$]|(?P={quote})){_WORD_OF_A_SHELL})?+|{_WORD_OF_A_SHELL})"
     )
 
 
