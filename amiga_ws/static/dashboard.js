@@ -89,13 +89,12 @@ client.addEventListener("state", () => {
     // revoked or signed out: nothing of it may stay on the screen
     if (code === 4503) location.replace(`/login?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
     drawer.makeWay();
+  } else if (phase === "live") { // not with `connected`, which polling never brings
+    void showWho();
+    drawer.follow(); // that has made way for a sign-in
+    void charts.load(); // what happened meanwhile; where the server did not run there is a gap
   }
   header.connection();
-});
-client.addEventListener("connected", () => {
-  void showWho();
-  drawer.follow(); // that has made way for a sign-in
-  void charts.load(); // what happened meanwhile; where the server did not run there is a gap
 });
 client.addEventListener("notice", (event) => {
   const { kind, data } = /** @type {CustomEvent} */ (event).detail;

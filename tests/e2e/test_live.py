@@ -157,6 +157,9 @@ def test_page_lives_where_a_proxy_takes_no_upgrades(viewer, gone):
     viewer.live(within_s=30)
     expect(viewer["#connection"]).to_have_attribute("data-transport", "sse" if gone == "ws" else "poll")
     expect(viewer["#connection"]).to_contain_text("SSE" if gone == "ws" else "polling")
+    # what is asked for beside the stream comes with any of them
+    expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
+    expect(viewer["#who-name"]).to_have_text("owner")
 
 
 def test_clock_that_is_set_while_the_page_is_open_changes_no_age(viewer):
