@@ -40,6 +40,7 @@ export class Charts {
     /** @type {{from: number, to: number, data: ChartData}|null} */
     this.closer = null; // what a drag looks at
     this.again = 0;
+    this.live = false; // the stream is: nothing is asked again without it
     this.asking = new AbortController();
     this.board = new Board(byId("charts-board"), CHARTS, {
       reveal: options.reveal, zoom: (from, to) => void this.zoom(from, to), back: () => this.back(),
@@ -48,7 +49,7 @@ export class Charts {
     byId("charts-back").addEventListener("click", () => this.back());
     setText(byId("charts-zone"), `times in ${zone()}`);
     // A hidden page is told little and its clock hardly ticks: what it missed was no gap.
-    document.addEventListener("visibilitychange", () => { if (!document.hidden && this.data) void this.load(); });
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && this.data && this.live) void this.load(); });
     if (!this.#installed) {
       for (const card of this.board.cards) card.standIn();
       this.#note(MISSING);
@@ -82,6 +83,14 @@ export class Charts {
     void this.load(own);
   }
 
+  /** With the stream everything is asked anew; without it (signed out, say) nothing is asked again. @param {boolean} live */
+  follow(live) {
+    this.live = live;
+    clearTimeout(this.again);
+    if (live) void this.load();
+    else setText(byId("charts-error"), ""); // the banner says what is wrong
+  }
+
   /**
    * Ask for everything anew: at the start, for another window, after a lost connection.
    * @param {boolean} [own] to be shown even while the values stand still
@@ -96,7 +105,7 @@ export class Charts {
       this.data = new ChartData(await fetchSeries({ series: ALL.join(","), hours: this.hours, spans: 1 }, signal));
       setAttr(this.root, "data-state", "ready");
       setText(byId("charts-error"), "");
-      this.again = window.setTimeout(() => void this.#count(), AGAIN_MS);
+      this.#later(() => this.#count(), AGAIN_MS);
     } catch (error) {
       this.#failed(error, signal, () => this.load(own));
     }
@@ -111,18 +120,23 @@ export class Charts {
         this.data.merge(await fetchSeries({ series: COUNTED.join(","), hours: this.hours, spans: 1 }, signal));
         if (!signal.aborted) this.#draw();
       }
-      this.again = window.setTimeout(() => void this.#count(), AGAIN_MS);
+      this.#later(() => this.#count(), AGAIN_MS);
     } catch (error) {
       this.#failed(error, signal, () => this.#count());
     }
+  }
+
+  /** @param {() => void} action @param {number} ms */
+  #later(action, ms) {
+    if (this.live) this.again = window.setTimeout(action, ms);
   }
 
   /** @param {unknown} error @param {AbortSignal} signal @param {() => void} retry */
   #failed(error, signal, retry) {
     if (signal.aborted) return;
     setAttr(this.root, "data-state", "error");
-    setText(byId("charts-error"), `History does not answer: ${error instanceof Error ? error.message : "unknown"}. Trying again.`);
-    this.again = window.setTimeout(retry, RETRY_MS);
+    setText(byId("charts-error"), `History does not answer: ${error instanceof Error ? error.message : "unknown"}.${this.live ? " Trying again." : ""}`);
+    this.#later(retry, RETRY_MS);
   }
 
   /** Look closer: with the finest points there are of that time. @param {number} from @param {number} to */

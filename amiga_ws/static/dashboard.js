@@ -6,7 +6,7 @@
  *   #verdict[data-verdict]        ok | attention | degraded | down | stale | loading; its .word is the word shown
  *   #verdict-reason, #data-age
  *   #connection[data-state][data-transport]   connecting | live | waiting | signedout | stopped | idle; ws | sse | poll
- *   #banner                       connection lost or page stopped; [data-retry] tries again at once
+ *   #banner                       connection lost, page stopped or signed out; [data-retry] tries again at once, or leads to the sign-in
  *   #signin-panel                 signed out: #signin-panel-token, #signin-panel-button, #signin-panel-message
  *   #demo-banner                  only when the server runs the demo (html[data-demo="1"])
  *   #no-amiga                     first run; #no-amiga-path, #no-amiga-hint
@@ -92,8 +92,8 @@ client.addEventListener("state", () => {
   } else if (phase === "live") { // not with `connected`, which polling never brings
     void showWho();
     drawer.follow(); // that has made way for a sign-in
-    void charts.load(); // what happened meanwhile; where the server did not run there is a gap
   }
+  charts.follow(phase === "live"); // what happened meanwhile; where the server did not run there is a gap
   header.connection();
 });
 client.addEventListener("notice", (event) => {

@@ -21,7 +21,8 @@ export class Header {
     this.snapshot = null;
     this.lastSign = 0; // performance.now() of the last byte that proved the values current; 0: none yet
     this.lostAt = performance.now(); // when the stream was lost, 0 while it lives
-    for (const button of document.querySelectorAll("[data-retry]")) button.addEventListener("click", retry);
+    const act = () => (this.state().phase === "signedout" ? toSignIn() : retry());
+    for (const button of document.querySelectorAll("[data-retry]")) button.addEventListener("click", act);
     const top = /** @type {HTMLElement} */ (document.querySelector(".top"));
     // the banner sticks below the header, whose height depends on width and zoom
     new ResizeObserver(() => document.body.style.setProperty("--top", `${top.offsetHeight}px`)).observe(top);
@@ -102,14 +103,16 @@ export class Header {
   #banner(state, lost) {
     const banner = byId("banner");
     const signedOut = state.phase === "signedout";
-    show(banner, lost && !signedOut);
+    show(banner, lost);
     show(byId("signin-panel"), signedOut);
     if (signedOut) setText(byId("signedout-reason"), state.reason ?? "");
     if (banner.hidden) return;
     const old = this.lastSign ? `Values are ${format.duration((performance.now() - this.lastSign) / 1000)} old.` : "No values yet.";
-    setText(byId("banner-title"), state.phase === "stopped" ? "This page has stopped." : "Connection lost.");
+    const over = signedOut ? "Signed out." : state.phase === "stopped" ? "This page has stopped." : null;
+    setText(byId("banner-title"), over ?? "Connection lost.");
     setText(byId("banner-text"), `${state.reason ?? ""} ${old}`.trim());
-    setText(byId("banner-next"), state.phase === "stopped" ? "" : countdown(state));
+    setText(byId("banner-next"), over ? "" : countdown(state));
+    setText(/** @type {Element} */ (banner.querySelector("[data-retry]")), signedOut ? "Sign in" : "Try now");
   }
 
   /** @param {import('./session.js').Session|null} session */
@@ -120,6 +123,12 @@ export class Header {
     show(byId("admin-link"), Boolean(session?.scopes.includes("admin")));
     setText(byId("who-expires"), session ? `in ${format.duration(session.expires_in)}` : format.UNKNOWN);
   }
+}
+
+/** Only on request: who is reading further down keeps the place and the focus. */
+function toSignIn() {
+  byId("signin-panel").scrollIntoView({ block: "center" }); // the header would cover its beginning
+  byId("signin-panel-token").focus({ preventScroll: true });
 }
 
 /** @param {ClientState} state */

@@ -161,7 +161,22 @@ def test_expired_session_signs_in_in_place(expiring):
     expect(viewer["#drawer"]).to_be_hidden()  # it had been open, and would cover what must be seen first
     expect(viewer["#signedout-reason"]).to_contain_text("expired")
     expect(viewer.number("overview.tasks.total")).to_have_attribute("data-value", "4")
+    with viewer.page.expect_response("**/api/metrics/timeseries?*") as refused:
+        viewer['#charts-window [data-hours="24"]'].click()
+    assert refused.value.status == 401
+    asked = []
+    viewer.page.on("request", lambda request: asked.append(request.url))
+    viewer.page.wait_for_timeout(4000)
+    assert asked == []
+    expect(viewer["#signin-panel"]).not_to_be_in_viewport()
+    expect(viewer["#banner-title"]).to_have_text("Signed out.")
+    expect(viewer["#banner"]).to_be_in_viewport(ratio=1)
+    expect(viewer["#signin-panel-token"]).not_to_be_focused()  # somebody reads elsewhere
+    viewer["#banner [data-retry]"].click()
+    expect(viewer["#signin-panel-token"]).to_be_focused()
+    expect(viewer["#signin-panel"]).to_be_in_viewport(ratio=1)
     comes_back(viewer)
+    expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
     expect(viewer["#signin-panel"]).to_be_hidden()
     expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
     viewer.page.keyboard.press("Escape")
