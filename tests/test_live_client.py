@@ -237,6 +237,17 @@ def test_proxies_that_take_and_hand_nothing_on_end_in_polling():
         assert peer.until("snapshot")["total"] == 7
 
 
+def test_event_stream_is_opened_anew_after_a_sleep_that_one_clock_has_not_noticed():
+    greeting = f"event: connected\ndata: {json.dumps(GREETING['data'])}\n\n"
+    state = f"data: {json.dumps(snapshot())}\n\n"
+    with Odd(events=[greeting, state]) as odd, live(odd.url, transports=["sse"]) as peer:
+        peer.until("snapshot")
+        peer.say("sleep", 60)
+        peer.until("phase", "connecting")
+        peer.until("snapshot")
+        assert odd.attempts == ["sse", "sse"]
+
+
 def test_device_that_slept_asks_before_it_gives_the_stream_up():
     greeting = {"event": "connected", "data": {"heartbeat_interval": 2}}
     beat = {"event": "heartbeat", "data": {}}

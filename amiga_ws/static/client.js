@@ -22,6 +22,7 @@
  * brings nothing twice (a proxy that drops upgrades) moves one transport down and tries WebSocket again every minute.
  */
 import { askedMs, backoffMs, meaning, sentence } from "./closing.js";
+import { past } from "./elapsed.js";
 import { Ladder } from "./ladder.js";
 import { Mirror, MirrorError } from "./mirror.js";
 import { PollTransport, SseTransport, WebSocketTransport, address, bearer } from "./transports.js";
@@ -188,7 +189,7 @@ export class LiveClient extends EventTarget {
     else if (this.state.phase === "live" && this.transport?.duplex) {
       void this.refresh();
       this.watchdog.asked();
-    } else if (this.state.phase === "live" && performance.now() - this.watchdog.heardAt > this.watchdog.heartbeatS * 1000) {
+    } else if (this.state.phase === "live" && past(this.watchdog.last) > this.watchdog.heartbeatS) {
       void this.#reopen();
     }
   }

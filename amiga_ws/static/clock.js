@@ -6,30 +6,30 @@
  */
 import { age, duration, stamp, UNKNOWN } from "./format.js";
 import { setText } from "./dom.js";
+import { instant, past } from "./elapsed.js";
 
-let offset = Date.now() / 1000 - elapsed(); // the server's clock minus ours, seconds
+const AGREE_S = 1; // our clocks do, while this device is awake and nobody sets one
+
+let base = Date.now() / 1000; // the server's clock, epoch seconds, when it was last heard
+let heard = instant();
 let synced = false;
-
-/** A clock that nobody sets: the device's own may jump while the page is open. @returns {number} seconds */
-function elapsed() {
-  return performance.now() / 1000;
-}
 
 /** A clock reading of the server that has just arrived. @param {number} serverTime epoch seconds */
 export function sync(serverTime) {
-  offset = serverTime - elapsed();
+  base = serverTime;
+  heard = instant();
   synced = true;
 }
 
 /** A time that is not in the future of the server: the weaker evidence until a heartbeat comes. @param {number} epoch */
 export function notBefore(epoch) {
-  if (!synced || epoch > now()) offset = epoch - elapsed();
-  synced = true;
+  const awake = base + (performance.now() - heard.at) / 1000;
+  sync(synced && now() - awake < AGREE_S ? Math.max(epoch, awake) : epoch);
 }
 
 /** @returns {number} epoch seconds on the server's clock */
 export function now() {
-  return elapsed() + offset;
+  return base + past(heard);
 }
 
 /**

@@ -259,7 +259,7 @@ setInterval(() => {
   if (freeze.on) return;
   clock.tick();
   drawer.tick();
-  if (client.state.phase === "live") charts.tick();
+  if (client.state.phase === "live" && !header.stale) charts.tick();
   if (header.snapshot) {
     botSilence(header.snapshot);
     markSections(header.snapshot);

@@ -2,22 +2,24 @@
  * Freeze: the values stand still while somebody looks at them. The stream goes on, so that the return is at once.
  */
 import { byId, setAttr, setText, show } from "./dom.js";
+import { instant, past } from "./elapsed.js";
 import * as format from "./format.js";
 
 export class Freeze {
   /** @param {() => void} thaw show what has come meanwhile */
   constructor(thaw) {
     this.thaw = thaw;
-    this.since = 0; // performance.now(); 0: live
+    /** Null: live. @type {import('./elapsed.js').Instant|null} */
+    this.since = null;
     byId("freeze").addEventListener("click", () => this.toggle());
   }
 
   get on() {
-    return this.since > 0;
+    return this.since !== null;
   }
 
   toggle() {
-    this.since = this.on ? 0 : performance.now();
+    this.since = this.on ? null : instant();
     setAttr(document.body, "data-frozen", this.on ? "" : null);
     setAttr(byId("freeze"), "aria-pressed", String(this.on));
     show(byId("freeze-lag"), this.on);
@@ -27,6 +29,6 @@ export class Freeze {
 
   /** Called once a second. */
   tick() {
-    if (this.on) setText(byId("freeze-lag"), `LIVE +${format.age((performance.now() - this.since) / 1000)}`);
+    if (this.since) setText(byId("freeze-lag"), `LIVE +${format.age(past(this.since))}`);
   }
 }

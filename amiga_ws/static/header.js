@@ -3,13 +3,16 @@
  */
 import { byId, setAttr, setIcon, setText, show } from "./dom.js";
 import * as format from "./format.js";
+import { instant, past } from "./elapsed.js";
 import { verdict } from "./verdict.js";
 
 /** @typedef {import('./types.js').ClientState} ClientState */
 /** @typedef {import('./types.js').Snapshot} Snapshot */
 
 /** A loss shorter than this is nobody's business. */
-const LOST_AFTER_MS = 5_000;
+const LOST_AFTER_S = 5;
+/** The server breaks every silence before, and so does polling: values this old are from before a sleep, say. */
+const OLD_AFTER_S = 40;
 
 const TRANSPORTS = { ws: "WebSocket", sse: "SSE", poll: "polling" };
 
@@ -19,8 +22,10 @@ export class Header {
     this.state = state;
     /** @type {Snapshot|null} */
     this.snapshot = null;
-    this.lastSign = 0; // performance.now() of the last byte that proved the values current; 0: none yet
-    this.lostAt = performance.now(); // when the stream was lost, 0 while it lives
+    /** When the last byte came that proved the values current. @type {import('./elapsed.js').Instant|null} */
+    this.lastSign = null;
+    /** When the stream was lost; null while it lives. @type {import('./elapsed.js').Instant|null} */
+    this.lostAt = instant();
     const act = () => (this.state().phase === "signedout" ? toSignIn() : retry());
     for (const button of document.querySelectorAll("[data-retry]")) button.addEventListener("click", act);
     const top = /** @type {HTMLElement} */ (document.querySelector(".top"));
@@ -33,13 +38,13 @@ export class Header {
 
   /** The stream has spoken: what is on the page is what the server knows. */
   alive() {
-    this.lastSign = performance.now();
+    this.lastSign = instant();
   }
 
   connection() {
     const { phase } = this.state();
-    if (phase === "live") this.lostAt = 0;
-    else if (!this.lostAt) this.lostAt = performance.now();
+    if (phase === "live") this.lostAt = null;
+    else this.lostAt ??= instant();
     this.render();
   }
 
@@ -47,29 +52,39 @@ export class Header {
   get lost() {
     const { phase } = this.state();
     if (phase === "signedout" || phase === "stopped") return true;
-    return this.lostAt > 0 && performance.now() - this.lostAt >= LOST_AFTER_MS;
+    return this.lostAt !== null && past(this.lostAt) >= LOST_AFTER_S;
+  }
+
+  get #old() {
+    return this.lastSign ? `Values are ${format.duration(past(this.lastSign))} old.` : "No values yet.";
+  }
+
+  /** Lost, or old all the same: a stream that lives has a moment to answer before the banner says more. */
+  get stale() {
+    return this.lost || (this.lastSign !== null && past(this.lastSign) >= OLD_AFTER_S);
   }
 
   /** The banner in one sentence; null while there is nothing to say. */
   get warning() {
     if (!this.lost) return null;
-    return `Connection lost. ${this.lastSign ? `Values are ${format.duration((performance.now() - this.lastSign) / 1000)} old.` : "No values yet."}`;
+    return `Connection lost. ${this.#old}`;
   }
 
   /** Everything here; cheap enough for five times a second, and it writes only what differs. */
   render() {
     const state = this.state();
     const lost = this.lost;
-    this.#verdict(lost);
+    const { stale } = this;
+    this.#verdict(stale);
     this.#connection(state);
     this.#age();
     this.#banner(state, lost);
-    setAttr(document.body, "data-lost", lost ? "" : null);
+    setAttr(document.body, "data-lost", stale ? "" : null);
   }
 
-  /** @param {boolean} lost */
-  #verdict(lost) {
-    const { word, level, reason } = verdict(this.snapshot, lost);
+  /** @param {boolean} stale */
+  #verdict(stale) {
+    const { word, level, reason } = verdict(this.snapshot, stale);
     const element = byId("verdict");
     setAttr(element, "data-verdict", level);
     setIcon(element, `verdict-${level}`);
@@ -96,7 +111,7 @@ export class Header {
       setText(element, format.UNKNOWN);
       return;
     }
-    setText(element, format.freshAge((performance.now() - this.lastSign) / 1000));
+    setText(element, format.freshAge(past(this.lastSign)));
   }
 
   /** @param {ClientState} state @param {boolean} lost */
@@ -107,10 +122,9 @@ export class Header {
     show(byId("signin-panel"), signedOut);
     if (signedOut) setText(byId("signedout-reason"), state.reason ?? "");
     if (banner.hidden) return;
-    const old = this.lastSign ? `Values are ${format.duration((performance.now() - this.lastSign) / 1000)} old.` : "No values yet.";
     const over = signedOut ? "Signed out." : state.phase === "stopped" ? "This page has stopped." : null;
     setText(byId("banner-title"), over ?? "Connection lost.");
-    setText(byId("banner-text"), `${state.reason ?? ""} ${old}`.trim());
+    setText(byId("banner-text"), `${state.reason ?? ""} ${this.#old}`.trim());
     setText(byId("banner-next"), over ? "" : countdown(state));
     setText(/** @type {Element} */ (banner.querySelector("[data-retry]")), signedOut ? "Sign in" : "Try now");
   }

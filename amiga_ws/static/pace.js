@@ -7,7 +7,7 @@
 
 const HIDDEN_S = 15; // the title still tells of trouble soon enough
 const PATIENCE_MS = 10_000; // a glance at another tab changes nothing
-const LOOK_MS = 5_000;
+const LOOK_MS = 1_000;
 const SLEPT_MS = 20_000; // more than a busy page is ever late
 
 /**

@@ -4,6 +4,7 @@
  * At 80 % of its time by a timer; sooner when the page is put away (a phone in a pocket keeps no timers) and when it
  * is taken out again, so that what is left is nearly always a whole life.
  */
+import { instant, past } from "./elapsed.js";
 import { renewSession } from "./session.js";
 
 /** @typedef {import('./session.js').Session} Session */
@@ -18,7 +19,7 @@ export class Staying {
   constructor(told) {
     this.told = told;
     this.life = 0; // s, when it was last known; 0: nobody is signed in
-    this.knownAt = 0; // performance.now() of that
+    this.knownAt = instant(); // of that
     this.timer = 0;
     this.busy = false;
     for (const event of ["visibilitychange", "pageshow", "online"]) {
@@ -30,7 +31,7 @@ export class Staying {
   from(session) {
     clearTimeout(this.timer);
     this.life = session?.expires_in ?? 0;
-    this.knownAt = performance.now();
+    this.knownAt = instant();
     if (this.life > 0) this.#in(Math.max(this.life * USED, AT_LEAST_S) * 1000);
   }
 
@@ -51,8 +52,7 @@ export class Staying {
 
   /** Looked at again, or awake again: now, if it is worth it. */
   perhaps() {
-    const used = (performance.now() - this.knownAt) / 1000;
-    if (used > Math.max(this.life * WORTH, AT_LEAST_S)) void this.now();
+    if (past(this.knownAt) > Math.max(this.life * WORTH, AT_LEAST_S)) void this.now();
   }
 
   /** @param {number} ms */

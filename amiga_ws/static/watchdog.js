@@ -4,6 +4,7 @@
  * A timer that comes late tells of this device, not of the server: it slept, or the tab was frozen, and what has
  * arrived meanwhile waits behind the timer. The stream is then asked, and has a moment to be heard.
  */
+import { instant, past } from "./elapsed.js";
 
 const SILENCE = 2.5; // heartbeats
 const LATE_MS = 2_000;
@@ -17,8 +18,8 @@ export class Watchdog {
     this.asleep = asleep;
     this.dead = dead;
     this.heartbeatS = HEARTBEAT_S;
-    /** `performance.now()` of the last sign of life. */
-    this.heardAt = 0;
+    /** The last sign of life. */
+    this.last = instant();
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     this.timer = undefined;
   }
@@ -30,11 +31,11 @@ export class Watchdog {
 
   /** Something has come. */
   heard() {
-    this.heardAt = performance.now();
+    this.last = instant();
     const ms = SILENCE * this.heartbeatS * 1000;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      if (performance.now() - this.heardAt < ms + LATE_MS) this.dead();
+      if (past(this.last) * 1000 < ms + LATE_MS) this.dead();
       else this.asleep();
     }, ms);
   }

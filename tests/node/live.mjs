@@ -4,7 +4,8 @@
 //                                hurry: how many times faster than ours the client's clock runs,
 //                                beyond: only for what it waits for longer than these ms
 //
-// A line on stdin calls it: {"event": method, "data": [arguments]}; {"event": "document"} tells the document.
+// A line on stdin calls it: {"event": method, "data": [arguments]}; {"event": "document"} tells the document,
+// {"event": "sleep", "data": seconds} is a sleep in which performance.now() stood still, and the waking up.
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 import { LiveClient } from "../../amiga_ws/static/client.js";
@@ -33,6 +34,10 @@ process.on("uncaughtException", (error) => tell({ uncaught: String(error.stack) 
 createInterface({ input: process.stdin }).on("line", async (line) => {
   const { event, data } = JSON.parse(line);
   if (event === "document") tell({ document: client.snapshot, polluted: {}.polluted ?? null });
-  else tell({ answer: event, value: (await client[event](...data)) ?? null });
+  else if (event === "sleep") {
+    const awake = Date.now;
+    Date.now = () => awake() + data * 1000;
+    client.wake();
+  } else tell({ answer: event, value: (await client[event](...data)) ?? null });
 });
 client.start();
