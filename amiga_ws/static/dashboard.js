@@ -49,6 +49,7 @@ import * as clock from "./clock.js";
 import * as format from "./format.js";
 
 const WINDOWS = [1, 6, 24, 168];
+const WHO_AGAIN_MS = 5_000;
 const asked = Number(address.parameter("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
@@ -195,10 +196,18 @@ bindKeys({
 
 // -- who am I ------------------------------------------------------------------------------------
 
+let whoTimer = 0;
+
 async function showWho() {
-  const session = await whoAmI().catch(() => null);
-  header.who(session);
-  staying.from(session);
+  clearTimeout(whoTimer);
+  try {
+    const session = await whoAmI();
+    header.who(session);
+    staying.from(session);
+  } catch {
+    // no answer says nothing about the session: what was known still holds
+    whoTimer = window.setTimeout(() => { if (client.state.phase === "live") void showWho(); }, WHO_AGAIN_MS);
+  }
 }
 
 /** @param {boolean} everywhere */

@@ -18,7 +18,7 @@ export class Staying {
   /** @param {(session: Session) => void} told after each renewal */
   constructor(told) {
     this.told = told;
-    this.life = 0; // s, when it was last known; 0: nobody is signed in
+    this.life = 0; // s, when it was last known; 0: nobody is signed in, or it is not known yet
     this.knownAt = instant(); // of that
     this.timer = 0;
     this.busy = false;
@@ -37,7 +37,7 @@ export class Staying {
 
   /** Now, whatever the time: the server has said that it expires. */
   async now() {
-    if (this.busy || !this.life) return;
+    if (this.busy) return;
     this.busy = true;
     try {
       const session = await renewSession();
@@ -52,7 +52,7 @@ export class Staying {
 
   /** Looked at again, or awake again: now, if it is worth it. */
   perhaps() {
-    if (past(this.knownAt) > Math.max(this.life * WORTH, AT_LEAST_S)) void this.now();
+    if (this.life && past(this.knownAt) > Math.max(this.life * WORTH, AT_LEAST_S)) void this.now();
   }
 
   /** @param {number} ms */

@@ -1,4 +1,5 @@
-"""A phone in a pocket over night: no timer ran, the sockets are gone, and in the morning it is looked at again."""
+"""Sessions that go on: a phone in a pocket over night, whose timers did not run and whose sockets are gone; and a page
+whose renewals are hindered."""
 
 from __future__ import annotations
 
@@ -72,3 +73,31 @@ def test_after_a_longer_night_it_signs_in_in_place_and_keeps_its_view(phone):
     expect(phone["#signin-panel"]).to_be_hidden()
     expect(phone['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
     assert phone.page.evaluate("window.sameDocument") is True
+
+
+def refuse(route):
+    route.fulfill(status=503, body="busy")
+
+
+def test_a_session_that_cannot_be_asked_for_is_not_signed_out_and_is_asked_for_again(threaded, look):
+    with threaded(*GENEROUS) as server:
+        viewer = look(InHand(server))
+        viewer.forgive("status of 503")
+        viewer.page.route("**/api/session", refuse, times=1)
+        with viewer.page.expect_response("**/api/session"):
+            viewer.arrive()
+        viewer.page.wait_for_timeout(500)
+        assert viewer["#who-name"].text_content() == ""
+        expect(viewer["#who-name"]).to_have_text("owner")
+
+
+def test_a_session_nothing_is_known_of_is_renewed_when_the_server_says_that_it_ends(threaded, look):
+    with threaded(*GENEROUS) as server:
+        viewer = look(InHand(server))
+        viewer.forgive("status of 503")
+        viewer.page.route("**/api/session", refuse)
+        viewer.arrive()
+        with viewer.page.expect_response("**/api/session/renew") as renewed:
+            server.ahead_s += 12 * HOUR_S - 40
+        assert renewed.value.json()["expires_in"] > 11.9 * HOUR_S
+        expect(viewer["#who-name"]).to_have_text("owner")
