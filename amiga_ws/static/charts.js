@@ -48,8 +48,8 @@ export class Charts {
     for (const button of this.#buttons()) button.addEventListener("click", () => this.setHours(Number(button.dataset.hours), true));
     byId("charts-back").addEventListener("click", () => this.back());
     setText(byId("charts-zone"), `times in ${zone()}`);
-    // A hidden page is told little and its clock hardly ticks: what it missed was no gap.
-    document.addEventListener("visibilitychange", () => { if (!document.hidden && this.data && this.live) void this.load(); });
+    // A hidden page is told little and its clock hardly ticks.
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && this.data) this.missed(); });
     if (!this.#installed) {
       for (const card of this.board.cards) card.standIn();
       this.#note(MISSING);
@@ -89,6 +89,11 @@ export class Charts {
     clearTimeout(this.again);
     if (live) void this.load();
     else setText(byId("charts-error"), ""); // the banner says what is wrong
+  }
+
+  /** The stream went on and this page took nothing in: that was no gap. */
+  missed() {
+    if (this.live) void this.load();
   }
 
   /**

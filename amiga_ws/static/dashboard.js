@@ -54,7 +54,10 @@ const asked = Number(address.parameter("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
 const header = new Header(() => client.state, () => client.start());
-keepPace(client, () => staying.perhaps());
+keepPace(client, () => {
+  staying.perhaps();
+  charts.missed();
+});
 const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
 const activity = new Activity(reveal);
@@ -65,7 +68,10 @@ const drawer = new Door({
   search: (words) => find(words),
   host: drawHostCharts,
 }, toast);
-const freeze = new Freeze(() => { if (header.snapshot) paint(header.snapshot); });
+const freeze = new Freeze(() => {
+  if (header.snapshot) paint(header.snapshot);
+  charts.missed();
+});
 const charts = new Charts(client.hours, { reveal, frozen: () => freeze.on, shown: renderSparks });
 
 // -- what the server says ------------------------------------------------------------------------

@@ -99,6 +99,15 @@ def test_frozen_charts_stand_still_whatever_comes(charts):
     charts.page.wait_for_function(moved, arg=[canvas.element_handle(), still])
 
 
+def test_what_came_while_they_were_frozen_or_the_device_slept_is_asked_for(charts):
+    charts["#freeze"].click()
+    expect(charts["#freeze-lag"]).to_be_visible()
+    with charts.page.expect_response(TIMESERIES):
+        charts["#freeze"].click()
+    with charts.page.expect_response(TIMESERIES, timeout=10_000):
+        charts.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 3_600_000; }")
+
+
 def test_charts_reach_a_year_back_and_follow_the_page(charts):
     for hours in ("720", "8760"):
         with charts.page.expect_request(re.compile(f"hours={hours}")):
