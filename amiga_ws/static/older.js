@@ -12,7 +12,7 @@ const EVERY_MS = 5_000; // and page
 const TYPING_MS = 200; // typing is not a request a letter
 
 export class OlderTasks {
-  /** @param {() => void} arrived there are other tasks than before */
+  /** @param {() => void} arrived there are other tasks than before, or there was no answer */
   constructor(arrived) {
     this.arrived = arrived;
     this.pages = 1;
@@ -20,6 +20,8 @@ export class OlderTasks {
     this.tasks = [];
     /** How many match in all; null until it is known. @type {number|null} */
     this.total = null;
+    /** Whether the server has said what matches. @type {'asking'|'failed'|'known'} */
+    this.state = "asking";
     this.key = ""; // of the view that `tasks` and `total` belong to
     this.asked = ""; // view and pages that were asked for last
     this.at = 0; // performance.now() of that
@@ -33,6 +35,7 @@ export class OlderTasks {
       this.key = key;
       this.tasks = [];
       this.total = null;
+      this.state = "asking";
       this.pages = 1;
     }
     const asked = `${key} ${this.pages}`;
@@ -59,17 +62,19 @@ export class OlderTasks {
         query.set("page", String(page));
         query.set("page_size", String(PAGE_SIZE));
         const response = await fetch(`/api/tasks?${query}`, { headers: { Accept: "application/json" }, cache: "no-store" });
-        if (!response.ok) return;
+        if (!response.ok) throw new Error(`${response.status}`);
         const answer = await response.json();
-        if (this.asked !== asked || !Array.isArray(answer.tasks)) return;
+        if (this.asked !== asked) return;
         found.push(...answer.tasks);
         this.total = answer.total ?? null;
         if (answer.tasks.length < PAGE_SIZE) break;
       }
+      this.tasks = found;
+      this.state = "known";
     } catch {
-      return; // the live rows stay; the stream says what is wrong with the connection
+      if (this.asked !== asked) return;
+      this.state = "failed"; // the live rows stay; the stream says what is wrong with the connection
     }
-    this.tasks = found;
     this.arrived();
   }
 }

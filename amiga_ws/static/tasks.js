@@ -10,6 +10,8 @@ import { STATUSES, durationOf, fillRow, taskRow } from "./taskrow.js";
 /** @typedef {import('./types.js').Snapshot} Snapshot */
 /** @typedef {import('./types.js').Task} Task */
 
+/** What an empty list under a filter says, by what is known of the tasks beyond the stream. */
+const NOTHING = { asking: "Searching …", failed: "Older tasks cannot be read now.", known: "No task matches this filter." };
 /** A phone shows so many rows until asked for all (tasks.css counts them). */
 const PHONE_ROWS = 12;
 /** The first click on a heading; the second turns it round, the third goes back to "active first". */
@@ -164,7 +166,7 @@ export class TaskTable {
     show(empty, this.snapshot !== null && shown === 0);
     if (!empty.hidden) {
       const state = this.snapshot?.sources.amiga?.state;
-      setText(byId("tasks-empty-text"), filtered ? "No task matches this filter."
+      setText(byId("tasks-empty-text"), filtered ? NOTHING[this.older.state]
         : state === "ok" ? "AMIGA has no tasks yet." : "No tasks to show: AMIGA's database has not been read.");
       show(byId("tasks-reset"), filtered);
     }

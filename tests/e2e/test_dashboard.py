@@ -152,6 +152,18 @@ def test_empty_filter_says_so_and_leads_out(viewer):
     assert "q=" not in viewer.page.url
 
 
+def test_filter_is_empty_only_when_the_server_has_said_so(viewer):
+    viewer.forgive("status of 503")
+    viewer.page.route("**/api/tasks?*", lambda _: None)  # no answer
+    viewer.arrive("/?q=nothing-has-this-name")
+    empty = viewer["#tasks-empty-text"]
+    expect(empty).to_have_text("Searching …")
+    viewer.page.route("**/api/tasks?*", lambda route: route.fulfill(status=503, body="busy"))
+    expect(empty).to_have_text("Older tasks cannot be read now.")
+    viewer.page.unroute("**/api/tasks?*")
+    expect(empty).to_have_text("No task matches this filter.")
+
+
 def test_numbers_are_those_of_the_rest_interface(viewer):
     viewer.arrive()
     overview = viewer.page.evaluate(
