@@ -224,6 +224,18 @@ def bot(alive):
             "DOWN",
             "AMIGA's database cannot be read",
         ),
+        (
+            snapshot(sources={"amiga": Source(state="loading")}),
+            False,
+            "LOADING",
+            "AMIGA's database is being read",
+        ),
+        (
+            snapshot(sources={"amiga": Source(state="loading")}, attention=[crit("warn")]),
+            False,
+            "ATTENTION",
+            "1 needs you",
+        ),
         (snapshot(sources={"hooks": Source(state="stale")}), False, "DEGRADED", "Hook logs: stale"),
         (snapshot(attention=[crit("crit")]), False, "DEGRADED", "1 needs you"),
         (snapshot(attention=[crit("warn")] * 2), False, "ATTENTION", "2 need you"),

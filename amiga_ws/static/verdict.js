@@ -7,6 +7,7 @@
  * | DOWN | AMIGA is not there, cannot be read, or its process has ended |
  * | DEGRADED | something critical needs a person, or another source is broken or stale |
  * | ATTENTION | something wants to be looked at |
+ * | LOADING | there is nothing yet, or AMIGA's database has not been read to its end |
  * | OK | none of these |
  */
 
@@ -53,5 +54,6 @@ export function verdict(snapshot, lost) {
     return { word: "DEGRADED", level: "degraded", reason: `${sourceName(name)}: ${source.state}` };
   }
   if (attention.length) return { word: "ATTENTION", level: "attention", reason: count };
+  if (amiga?.state === "loading") return { word: "LOADING", level: "loading", reason: "AMIGA's database is being read" };
   return { word: "OK", level: "ok", reason: "all clear" };
 }

@@ -42,7 +42,14 @@ def verdict(snapshot: Snapshot | None, *, lost: bool) -> Verdict:
         return Verdict("DEGRADED", "red", words)
     if (broken := _broken(snapshot)) is not None:
         return Verdict("DEGRADED", "red", broken)
-    return Verdict("ATTENTION", "yellow", words) if needed else Verdict("OK", "green", "all clear")
+    return Verdict("ATTENTION", "yellow", words) if needed else _calm(snapshot)
+
+
+def _calm(snapshot: Snapshot) -> Verdict:
+    amiga = snapshot.sources.get("amiga")
+    if amiga is not None and amiga.state == "loading":
+        return Verdict("LOADING", "dim", "AMIGA's database is being read")
+    return Verdict("OK", "green", "all clear")
 
 
 def _broken(snapshot: Snapshot) -> str | None:

@@ -55,6 +55,18 @@ def test_without_an_amiga_the_page_says_where_it_looked_and_what_to_do(look, own
     sim.close()
 
 
+def test_nothing_is_clear_while_the_database_is_still_being_read(viewer):
+    viewer.arrive()
+    verdict = """async (attention) => {
+      const { verdict } = await import("/static/verdict.js");
+      return verdict({ sources: { amiga: { state: "loading" } }, attention }, false);
+    }"""
+    found = viewer.page.evaluate(verdict, [])
+    assert (found["word"], found["level"]) == ("LOADING", "loading")
+    assert found["reason"] == "AMIGA's database is being read"
+    assert viewer.page.evaluate(verdict, [{"severity": "warn"}])["word"] == "ATTENTION"
+
+
 def test_a_budget_says_on_which_day_of_this_month_it_is_used_up(look, own_site):
     site = own_site("costs.budget=1.01")
     site.sim.add_message("assistant", "Done.", tokens=(1_000_000, 0), model="claude-haiku-4-5")
