@@ -15,6 +15,7 @@ from amiga_ws.wire import Bye, Close, Config, Event, Heartbeat, Lag, Message, Me
 
 HEARTBEAT_S = 15.0  # of silence before a heartbeat
 WARN_S = 60.0  # before the credential ends
+SAME_END_S = 1.0  # two ends so close are one: tokens keep time in 1/1024 s
 PING_S, PONG_S = 25.0, 10.0  # of silence before a ping, and for its answer
 STALL_S = 10.0  # without progress before a slow peer is cut
 
@@ -87,7 +88,7 @@ class Client:
     heard_at: float = 0.0  # monotonic; when the peer last sent something (at first: when it came)
     since: float = 0.0  # wall; when it came
     delta: bool = False  # as in config: patches where it has a base
-    warned: bool = False  # `auth` expiring was sent for the present credential
+    warned: bool = False  # `auth` expiring was sent for the end of the present credential
     ping_at: float = inf  # monotonic; when to ask whether it lives, or, pinged, when to give it up
     pinged: bool = False  # a ping has not been answered
     auth_at: float = 0.0  # wall; when its credential next wants a look: the warning, the end; parked: always
@@ -109,9 +110,14 @@ class Client:
         self.renewed(self.identity)
 
     def renewed(self, identity: Identity) -> None:
-        """Go on under this credential."""
-        self.identity, self.warned = identity, False
-        self.auth_at = identity.expires_at - self.warn_before_s
+        """Go on under this credential.
+
+        An end that was announced is not announced again (a session at its very end cannot be prolonged): a client
+        that renews at every announcement would do so every second.
+        """
+        self.warned = self.warned and abs(identity.expires_at - self.identity.expires_at) < SAME_END_S
+        self.identity = identity
+        self.auth_at = identity.expires_at - (0 if self.warned else self.warn_before_s)
 
     @property
     def position(self) -> str | None:

@@ -388,6 +388,19 @@ async def test_renewed_stream_is_warned_again_before_its_new_end(rooms):
     assert peer.names().count("auth") == 2
 
 
+async def test_renewal_that_does_not_prolong_is_not_announced_again(rooms):
+    """A session at its very end: who renews at every announcement would do so once a second."""
+    session = identity(sid="s1", typ="session", left_s=90)
+    peer = await rooms.viewer(who=session)
+    await rooms.tick(50)
+    for _ in range(20):
+        rooms.hub.extend_session(session)
+        await rooms.tick()
+    assert peer.names().count("auth") == 1
+    await rooms.tick(21)
+    assert peer.client.parked_at is not None
+
+
 async def test_renewal_of_an_unsubscribed_stream_brings_no_state(rooms):
     rooms.tokens["new"] = identity()
     peer = rooms.peer(identity(left_s=1))

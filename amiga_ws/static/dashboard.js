@@ -105,7 +105,7 @@ client.addEventListener("state", () => {
 });
 client.addEventListener("notice", (event) => {
   const { kind, data } = /** @type {CustomEvent} */ (event).detail;
-  if (kind === "auth") void staying.now();
+  if (kind === "auth") staying.now();
   else if (kind === "lag") toast(`This device fell behind: values were ${(data.behind_ms / 1000).toFixed(1)} s late, ${data.coalesced} merged.`, 60_000);
   else if (kind === "error") toast(data.ref ? `${data.error} (ref ${data.ref})` : data.error);
 });

@@ -20,6 +20,8 @@ export class Staying {
     this.told = told;
     this.life = 0; // s, when it was last known; 0: nobody is signed in, or it is not known yet
     this.knownAt = instant(); // of that
+    /** The last renewal. @type {import('./elapsed.js').Instant|null} */
+    this.renewedAt = null;
     this.timer = 0;
     this.busy = false;
     for (const event of ["visibilitychange", "pageshow", "online"]) {
@@ -35,12 +37,17 @@ export class Staying {
     if (this.life > 0) this.#in(Math.max(this.life * USED, AT_LEAST_S) * 1000);
   }
 
-  /** Now, whatever the time: the server has said that it expires. */
-  async now() {
+  /** The server has said that it expires: now, unless that was just done. */
+  now() {
+    if (this.renewedAt === null || past(this.renewedAt) >= AT_LEAST_S) void this.#renew();
+  }
+
+  async #renew() {
     if (this.busy) return;
     this.busy = true;
     try {
       const session = await renewSession();
+      this.renewedAt = instant();
       this.from(session);
       if (session) this.told(session);
     } catch {
@@ -52,13 +59,13 @@ export class Staying {
 
   /** Looked at again, or awake again: now, if it is worth it. */
   perhaps() {
-    if (this.life && past(this.knownAt) > Math.max(this.life * WORTH, AT_LEAST_S)) void this.now();
+    if (this.life && past(this.knownAt) > Math.max(this.life * WORTH, AT_LEAST_S)) void this.#renew();
   }
 
   /** @param {number} ms */
   #in(ms) {
     clearTimeout(this.timer);
     // setTimeout counts to 2^31 - 1 ms, and would fire at once for more
-    this.timer = setTimeout(() => void this.now(), Math.min(ms, 2 ** 31 - 1));
+    this.timer = setTimeout(() => void this.#renew(), Math.min(ms, 2 ** 31 - 1));
   }
 }

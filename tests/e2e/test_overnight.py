@@ -3,6 +3,8 @@ whose renewals are hindered."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from installed import GENEROUS
 from playwright.sync_api import expect
@@ -89,6 +91,25 @@ def test_a_session_that_cannot_be_asked_for_is_not_signed_out_and_is_asked_for_a
         viewer.page.wait_for_timeout(500)
         assert viewer["#who-name"].text_content() == ""
         expect(viewer["#who-name"]).to_have_text("owner")
+
+
+def test_a_session_at_its_very_end_is_not_renewed_all_the_time(look, site):
+    """However often it is told that it ends; here the notices are put into the stream."""
+    sockets, renewals = [], []
+
+    def pass_on(socket):
+        server = socket.connect_to_server()
+        server.on_message(socket.send)
+        sockets.append(socket)
+
+    viewer = look(site)
+    viewer.page.route_web_socket("**/ws", pass_on)
+    viewer.arrive()
+    viewer.page.on("response", lambda reply: renewals.append(reply.url) if "renew" in reply.url else None)
+    for _ in range(8):
+        sockets[-1].send(json.dumps({"event": "auth", "data": {"state": "expiring", "expires_in": 50}}))
+        viewer.page.wait_for_timeout(250)
+    assert len(renewals) == 1
 
 
 def test_a_session_nothing_is_known_of_is_renewed_when_the_server_says_that_it_ends(threaded, look):
