@@ -135,7 +135,11 @@ export class Header {
     setText(byId("who-subject"), session?.subject ?? format.UNKNOWN);
     setText(byId("who-scopes"), session ? session.scopes.join(", ") || "none" : format.UNKNOWN);
     show(byId("admin-link"), Boolean(session?.scopes.includes("admin")));
-    setText(byId("who-expires"), session ? `in ${format.duration(session.expires_in)}` : format.UNKNOWN);
+    // by this device's clock, which is what the person looks at; "in 8 h" would stand there until the next renewal
+    const now = Date.now() / 1000;
+    const ends = session ? now + session.expires_in : null;
+    setText(byId("who-expires"), format.moment(ends, now));
+    byId("who-expires").title = format.known(ends) ? format.stamp(ends) : "";
   }
 }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -142,6 +145,16 @@ def test_filter_is_kept_in_the_address_and_in_a_fresh_page(viewer, look, site):
     other.arrive(viewer.page.url.removeprefix(site.url))
     expect(other["#tasks tbody tr[data-task-id]"]).to_have_count(1)
     expect(other['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_end_of_the_session_is_a_time_that_stays_true(viewer):
+    viewer.arrive()
+    viewer["#who"].click()
+    ends = viewer["#who-expires"]
+    expect(ends).to_have_text(re.compile(r"^(\d+\s\w{3} )?\d\d:\d\d$"))
+    at = dt.datetime.strptime(ends.get_attribute("title"), "%Y-%m-%d %H:%M:%S %z")
+    left_s = json.loads(viewer.fetch("/api/session")["text"])["expires_in"]
+    assert abs(at.timestamp() - time.time() - left_s) < 5
 
 
 def test_empty_filter_says_so_and_leads_out(viewer):
