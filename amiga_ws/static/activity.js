@@ -71,7 +71,7 @@ export class Activity {
   }
 
   #row() {
-    const link = h("button", { type: "button", class: "link id", "data-field": "task_id", tabindex: "-1",
+    const link = h("button", { type: "button", class: "link id", "data-field": "task_id",
       on: { click: () => this.opens(link.dataset.taskId ?? "") } });
     return h("li", {}, h("span", { class: "glyph" }, icon("unknown"), h("span", { class: "hidden-text", "data-field": "kind" })),
       h("span", { class: "what" }, h("span", { "data-field": "description" }), " ", link),

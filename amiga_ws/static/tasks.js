@@ -49,6 +49,7 @@ export class TaskTable {
     byId("tasks-more").addEventListener("click", () => this.#more());
     byId("tasks-reset").addEventListener("click", () => { this.filter({ status: "all", words: "" }); this.search.focus(); });
     this.body.addEventListener("click", (event) => this.#clicked(event));
+    this.body.addEventListener("keydown", (event) => this.#key(event));
     this.body.addEventListener("focusin", (event) => {
       const row = /** @type {HTMLElement} */ (event.target).closest("tr[data-task-id]");
       if (row) this.#makeCurrent(/** @type {HTMLElement} */ (row));
@@ -188,7 +189,7 @@ export class TaskTable {
     return [...this.body.querySelectorAll("tr[data-task-id]")].map((row) => /** @type {HTMLElement} */ (row));
   }
 
-  /** One row's button is in the tab order, the others are reached with j and k. */
+  /** One row's button is in the tab order, the others are reached with the arrows, or j and k. */
   #roving() {
     const rows = this.#rows();
     const current = rows.find((row) => row.dataset.taskId === this.current) ?? rows[0];
@@ -201,9 +202,18 @@ export class TaskTable {
     this.#roving();
   }
 
-  /** Put the keyboard on the next or previous row. @param {number} step 1 down, -1 up @returns {string|null} its task */
+  /** These work also where single keys are switched off. @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    this.move(step);
+  }
+
+  /** Put the keyboard on another row. @param {number} step 1 down, -1 up, -Infinity to the first @returns {string|null} its task */
   move(step) {
-    const rows = this.#rows();
+    const rows = this.#rows().filter((row) => row.offsetHeight > 0); // a narrow page shows the first ones only
     if (!rows.length) return null;
     const remembered = rows.findIndex((row) => row.dataset.taskId === this.current);
     const at = this.open !== null || rows.some((row) => row.contains(document.activeElement)) ? remembered : -1;

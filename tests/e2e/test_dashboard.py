@@ -131,6 +131,26 @@ def test_single_keys_can_be_switched_off(viewer):
     expect(viewer['#window [data-hours="24"]']).to_have_attribute("aria-pressed", "true")
 
 
+def test_every_row_and_every_event_is_reached_by_keys_where_single_keys_are_off(viewer):
+    viewer.arrive()
+    viewer["#help-open"].click()
+    viewer["#keys-on"].uncheck()
+    viewer["#help button[type=submit]"].click()
+    keys = viewer.page.keyboard
+    rows = viewer['#tasks tbody [data-field="description"]']
+    rows.first.focus()
+    for key, row in (("ArrowDown", 1), ("End", 3), ("ArrowDown", 3), ("ArrowUp", 2), ("Home", 0)):
+        keys.press(key)
+        expect(rows.nth(row)).to_be_focused()
+    viewer["#activity"].focus()
+    links = viewer["#activity"].locator("button").filter(visible=True)
+    for number in range(3):
+        keys.press("Tab")
+        expect(links.nth(number)).to_be_focused()
+    keys.press("Enter")
+    expect(viewer["#drawer"]).to_be_visible()
+
+
 def test_filter_is_kept_in_the_address_and_in_a_fresh_page(viewer, look, site):
     viewer.arrive()
     rows = viewer["#tasks tbody tr[data-task-id]"]
