@@ -102,16 +102,31 @@ export class Board {
 }
 
 /**
- * Charts of the host over a task's lifetime, in `container`. The result ends them.
+ * Charts of the host over a task's lifetime, in `container`.
  *
  * @param {HTMLElement} container @param {number} from epoch @param {number|null} to epoch; null: until now
- * @returns {Promise<() => void>} rejects where the history does not answer
+ * @returns {Promise<import('./drawer-host.js').Drawn>} rejects where the history does not answer
  */
 export async function drawHostCharts(container, from, to) {
   const charts = CHARTS.filter((chart) => chart.host).map((chart) => ({ ...chart, id: `task-${chart.id}` }));
-  const answer = await fetchSeries({ series: seriesOf(charts).join(","), from, to: to ?? Math.ceil(Date.now() / 1000), spans: 1 });
+  const ask = async (/** @type {number} */ begin, /** @type {number|null} */ end) => {
+    const answer = await fetchSeries({ series: seriesOf(charts).join(","), from: begin, to: end ?? Math.ceil(Date.now() / 1000), spans: 1 });
+    return { from: answer.from, to: answer.to, data: new ChartData(answer) };
+  };
+  const first = await ask(from, to);
   const board = new Board(container, charts);
   await board.begin();
-  board.show({ from: answer.from, to: answer.to, data: new ChartData(answer) });
-  return () => board.destroy();
+  board.show(first);
+  let turn = 0; // an answer that another has overtaken, or the end, is not shown
+  return {
+    feed: async (begin, end) => {
+      const mine = ++turn;
+      const view = await ask(begin, end);
+      if (mine === turn) board.show(view);
+    },
+    end: () => {
+      turn += 1;
+      board.destroy();
+    },
+  };
 }

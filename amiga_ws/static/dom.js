@@ -76,7 +76,7 @@ export function comesNear(element, px) {
 
 /**
  * Make `parent`'s children stand for `items`, in order, reusing the elements of the last time by key, so that focus,
- * selection and an open row survive an update.
+ * selection and an open row survive an update: what is moved loses them, so as few as possible are.
  * @template T
  * @param {Element} parent
  * @param {readonly T[]} items
@@ -85,26 +85,61 @@ export function comesNear(element, px) {
  * @param {(element: HTMLElement, item: T) => void} update
  */
 export function reconcile(parent, items, key, create, update) {
+  const names = items.map(key);
+  const wanted = new Set(names);
   /** @type {Map<string, HTMLElement>} */
   const old = new Map();
-  for (const child of /** @type {Iterable<HTMLElement>} */ (/** @type {any} */ (parent.children))) {
-    if (child.dataset.key !== undefined) old.set(child.dataset.key, child);
+  for (const child of /** @type {HTMLElement[]} */ ([...parent.children])) {
+    const name = child.dataset.key;
+    if (name !== undefined && wanted.has(name) && !old.has(name)) old.set(name, child);
     else child.remove();
   }
+  const places = new Map([...old.values()].map((element, at) => [element, at]));
+  const known = names.map((name) => {
+    const element = old.get(name);
+    old.delete(name);
+    return element;
+  });
+  const still = longestRun(known.map((element) => (element ? /** @type {number} */ (places.get(element)) : -1)));
+  const focused = parent.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null;
   let place = parent.firstElementChild;
   items.forEach((item, index) => {
-    const name = key(item, index);
-    let element = old.get(name);
-    if (element) old.delete(name);
-    else {
-      element = create(item);
-      element.dataset.key = name;
-    }
+    const element = known[index] ?? create(item);
+    element.dataset.key = names[index];
     update(element, item);
-    if (element === place) place = place.nextElementSibling;
+    if (still.has(index)) place = element.nextElementSibling;
     else parent.insertBefore(element, place);
   });
-  for (const gone of old.values()) gone.remove();
+  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+}
+
+/** Which of these stand in order as they are: the longest series that only grows. @param {number[]} places -1: none @returns {Set<number>} indices */
+function longestRun(places) {
+  /** @type {number[]} */
+  const ends = []; // of the runs of 1, 2, 3 … the one that ends lowest
+  /** @type {(number|undefined)[]} */
+  const before = [];
+  places.forEach((place, index) => {
+    if (place < 0) return;
+    const length = ends.findLastIndex((end) => places[end] < place) + 1;
+    before[index] = ends[length - 1];
+    ends[length] = index;
+  });
+  const run = new Set();
+  for (let index = ends.at(-1); index !== undefined; index = before[index]) run.add(index);
+  return run;
+}
+
+/** Keys of rows by what they are, numbered where several are the same. @template T @param {(item: T) => string} name @returns {(item: T) => string} */
+export function numbered(name) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  return (item) => {
+    const own = name(item);
+    const count = (counts.get(own) ?? 0) + 1;
+    counts.set(own, count);
+    return `${own} ${count}`;
+  };
 }
 
 /** The named part of a row. @param {Element} row @param {string} name @returns {HTMLElement} */

@@ -1,7 +1,7 @@
 /**
  * The lists of the page: needs you, tools, sessions, errors, sources.
  */
-import { byId, h, icon, part, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
+import { byId, h, icon, numbered, part, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
 import * as format from "./format.js";
 import { emptyNote } from "./empty.js";
 import { now, since } from "./clock.js";
@@ -44,7 +44,7 @@ export function renderAttention(snapshot, reveal) {
     setText(first(clear, ".muted"), known && clearSince !== null ? `watched since ${format.moment(clearSince, now())}` : "");
   }
   const tasks = new Set(snapshot.tasks.map((task) => task.task_id));
-  reconcile(byId("attention-list"), items, (item, index) => `${item.kind} ${item.subject} ${index}`,
+  reconcile(byId("attention-list"), items, numbered((item) => `${item.kind} ${item.subject}`),
     () => {
       const link = h("button", { type: "button", class: "link", on: { click: () => reveal(link.dataset.taskId ?? "") } }, "Show task");
       return h("li", {},

@@ -3,7 +3,7 @@
  *
  * Times stand in custom properties as seconds since `--from`, so that moving the axis on touches one element.
  */
-import { h, icon, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
+import { h, icon, numbered, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
 import * as format from "./format.js";
 import { now, since } from "./clock.js";
 
@@ -35,7 +35,7 @@ export class Waterfall {
     const last = Math.max(...calls.map((call) => call.ended ?? call.started ?? 0));
     this.until = calls.some((call) => call.state === "running") ? null : Math.max(last, until === null ? last : Math.min(until, last));
     this.list.style.setProperty("--from", "0");
-    reconcile(this.list, calls, (call, index) => `${call.tool} ${call.started ?? call.ended} ${index}`, callRow,
+    reconcile(this.list, calls, numbered((call) => `${call.tool} ${call.started ?? call.ended}`), callRow,
       (row, call) => fillCall(row, call, this.from));
     this.tick();
   }

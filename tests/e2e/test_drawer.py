@@ -161,6 +161,25 @@ def test_it_shows_the_host_while_the_task_ran(viewer):
         expect(charts).to_have_count(0)
 
 
+def test_a_table_of_the_host_stays_open_when_the_task_ends(own_site, look):
+    site = own_site()
+    viewer = look(site, viewport=PHONE).arrive()
+    opened(viewer, "Fix flaky login test")
+    toggle = viewer["#chart-task-threads .chart-toggle"]
+    toggle.click()
+    table = viewer["#chart-task-threads .chart-table"]
+    expect(table).to_be_visible()
+    before = toggle.bounding_box()["y"]
+    task = next(task for task in site.sim.tasks.values() if task.description == "Fix flaky login test")
+    with viewer.page.expect_response("**/api/metrics/timeseries?**to=**"):
+        site.sim.complete_task(task)
+    expect(viewer["#drawer-status"]).to_contain_text("completed")
+    viewer.page.wait_for_timeout(300)  # what is drawn anew is drawn by then
+    expect(table).to_be_visible()
+    expect(toggle).to_be_focused()
+    assert toggle.bounding_box()["y"] == pytest.approx(before, abs=20)
+
+
 def test_hidden_parameters_are_said_to_be_hidden(own_site, look):
     viewer = look(own_site("amiga.hide_parameters=true")).arrive()
     opened(viewer, "Upgrade the parser")
@@ -207,6 +226,13 @@ def test_a_long_work_shows_its_newest_calls_and_says_of_how_many(own_site, look)
     opened(viewer, "Much work")
     expect(viewer["#waterfall li"]).to_have_count(detail.MAX_CALLS)
     expect(viewer["#drawer-calls-note"]).to_have_text(f"newest {detail.MAX_CALLS} of {detail.MAX_CALLS + 20}")
+
+    summary = viewer["#waterfall li"].nth(3).locator("summary")
+    summary.click()
+    site.sim.end_tool(site.sim.start_tool(task, "Grep"))
+    expect(viewer['#waterfall li[data-tool="Grep"]']).to_have_count(1)
+    expect(viewer["#waterfall details[open]"]).to_have_count(1)  # a call more closes none
+    expect(viewer["#waterfall details[open] summary"]).to_be_focused()
 
 
 @pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=["390", "1440"])

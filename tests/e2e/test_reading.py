@@ -111,6 +111,42 @@ def test_exports_hold_all_tasks_of_the_present_filter_in_its_order(many, look):
     assert viewer.page.url.endswith("/?q=opus&sort=description")  # the page stays
 
 
+# Rows in a list of their own, one of them with the focus: how many are touched, and where the focus is then.
+RECONCILED = """async ([before, after, focused]) => {
+  const { h, reconcile } = await import("/static/dom.js");
+  const list = document.body.appendChild(h("ul"));
+  const show = (names) => reconcile(list, names, String, (name) => h("li", {}, h("button", {}, name)), () => {});
+  show(before);
+  [...list.querySelectorAll("button")].find((button) => button.textContent === focused)?.focus();
+  const watching = new MutationObserver(() => {});
+  watching.observe(list, { childList: true });
+  show(after);
+  const moved = watching.takeRecords().reduce((sum, record) => sum + record.addedNodes.length, 0);
+  const rows = [...list.children].map((row) => row.textContent).join("");
+  const found = { rows, moved, focus: document.activeElement.textContent };
+  list.remove();
+  return found;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        ("abcdef", "bcdef", 0),  # the first leaves
+        ("abcdef", "bcdefa", 1),  # the first goes to the end
+        ("abcdef", "cdefab", 2),
+        ("abcdef", "fabcde", 1),
+        ("abcdef", "xbadey", 3),
+        ("abcdef", "fedcba", 5),
+    ],
+)
+def test_rows_that_can_stay_are_not_moved_and_the_focus_goes_with_its_row(viewer, before, after, moved):
+    viewer.arrive("/websocket-test")
+    for focused in sorted(set(before) & set(after)):
+        found = viewer.page.evaluate(RECONCILED, [list(before), list(after), focused])
+        assert found == {"rows": after, "moved": moved, "focus": focused}
+
+
 # -- the feed --------------------------------------------------------------------------------------
 
 
