@@ -62,9 +62,15 @@ const staying = new Staying((session) => header.who(session));
 const fields = bindFields(document);
 const activity = new Activity(reveal);
 const tasks = new TaskTable(keepInUrl, (id) => drawer.open({ kind: "task", id }));
+let stepped = false; // from task to task, in the drawer
 const drawer = new Door({
   opened: (id) => tasks.mark(id),
-  home: () => (tasks.current === null ? null : tasks.button(tasks.current)) ?? tasks.search,
+  home: () => {
+    // what has opened it has the focus again already, where it is still there
+    const row = tasks.current !== null && (stepped || document.activeElement === document.body) ? tasks.button(tasks.current) : null;
+    stepped = false;
+    return row;
+  },
   search: (words) => find(words),
   host: drawHostCharts,
 }, toast);
@@ -178,7 +184,9 @@ for (const button of document.querySelectorAll("#window button")) {
 /** To the next or previous task, in the drawer if that is open. @param {number} by */
 function step(by) {
   const id = tasks.move(by);
-  if (drawer.isOpen && id !== null) drawer.open({ kind: "task", id });
+  if (!drawer.isOpen || id === null) return;
+  stepped = true;
+  drawer.open({ kind: "task", id });
 }
 
 bindKeys({

@@ -23,7 +23,7 @@ const RETRY_MS = 10_000;
 /**
  * @typedef {object} Around
  * @property {(taskId: string|null) => void} opened    which task is shown now; null: none
- * @property {() => HTMLElement|null} home             where the focus goes when the drawer closes
+ * @property {() => HTMLElement|null} home             where the focus goes when the drawer has closed; null: where it is
  * @property {(words: string) => void} search          find tasks by these words
  * @property {import('./drawer-host.js').Draw} host    draws the host's charts of a time
  */
@@ -119,10 +119,9 @@ export class Drawer {
     this.detail = null;
     clearTimeout(this.timer);
     this.host.show(null);
-    const home = this.around.home();
-    this.dialog.close();
+    this.dialog.close(); // gives the focus back
+    this.around.home()?.focus({ preventScroll: true });
     this.around.opened(null);
-    home?.focus({ preventScroll: true });
   }
 
   /** @param {string|null|undefined} words */

@@ -89,6 +89,24 @@ def test_focus_goes_in_stays_in_and_comes_back(viewer):
     expect(viewer["#drawer"]).to_be_hidden()
 
 
+@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=["390", "1440"])
+@pytest.mark.parametrize("opener", ["#sessions button.id", "#activity button"])
+def test_the_focus_returns_to_what_opened_it(look, site, opener, size):
+    viewer = look(site, viewport=size).arrive()
+    viewer['#tasks [data-field="description"]'].nth(1).focus()
+    button = viewer[opener].filter(visible=True).first
+    for _ in range(2):  # the second time the drawer is there already
+        button.press("Enter")
+        expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
+        viewer.page.keyboard.press("Escape")
+        expect(button).to_be_focused()
+    button.press("Enter")
+    viewer.page.keyboard.press("j")
+    expect(viewer["#drawer"]).to_have_attribute("data-kind", "task")
+    viewer.page.keyboard.press("Escape")
+    expect(viewer['#tasks [data-field="description"]:focus']).to_have_count(1)  # that was the last one seen
+
+
 def test_keys_go_from_task_to_task_inside(viewer):
     viewer.arrive()
     titles = viewer['#tasks [data-field="description"]'].all_text_contents()
