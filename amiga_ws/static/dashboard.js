@@ -191,7 +191,7 @@ function step(by) {
 
 bindKeys({
   "/": () => { if (!drawer.isOpen) tasks.search.focus(); },
-  " ": () => freeze.toggle(),
+  " ": () => (drawer.isOpen ? false : freeze.toggle()), // there it scrolls
   j: () => step(1),
   k: () => step(-1),
   Escape: () => {

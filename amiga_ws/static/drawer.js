@@ -108,7 +108,7 @@ export class Drawer {
     if (!this.dialog.open) this.dialog.showModal();
     this.around.opened(what.kind === "task" ? what.id : null);
     this.render();
-    byId("drawer-body").scrollTop = 0;
+    this.dialog.scrollTop = 0;
     byId("drawer-title").focus();
     void this.#read();
   }

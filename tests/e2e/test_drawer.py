@@ -121,6 +121,16 @@ def test_keys_go_from_task_to_task_inside(viewer):
     expect(viewer["#drawer"]).to_be_hidden()
 
 
+def test_space_scrolls_in_it_and_freezes_nothing_behind_it(look, site):
+    viewer = look(site, viewport=PHONE).arrive()
+    opened(viewer, "Upgrade the parser")
+    expect(viewer["#drawer-host-charts .chart"].first).to_be_visible()
+    viewer.page.keyboard.press("Space")
+    viewer.page.wait_for_timeout(500)
+    assert viewer["#drawer"].evaluate("(element) => element.scrollTop") > 0
+    expect(viewer["#freeze"]).to_have_attribute("aria-pressed", "false")
+
+
 def test_an_open_task_goes_with_the_stream(own_site, look):
     site = own_site()
     viewer = look(site, viewport=PHONE).arrive()
