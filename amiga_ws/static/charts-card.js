@@ -19,6 +19,8 @@ import * as format from "./format.js";
 const MOST_TASKS = 12;
 const GLYPHS = ["completed", "failed", "running", "pending", "stopped"];
 const LEAP = 10; // points
+const NEWEST_S = 300; // what is counted by the minute comes a few minutes later
+const NEWEST_STEPS = 3;
 
 export class Card {
   /** @param {Chart} chart @param {View} view @param {Acts & {say: (text: string) => void, reveal?: (taskId: string) => void}} acts */
@@ -133,7 +135,9 @@ export class Card {
       if (values.some((value) => value !== null)) known = true;
     });
     show(this.empty, !known);
-    setText(this.when, this.time === null || !this.#times.length ? "" : `at ${this.#when(index)}`);
+    const age = this.view.to - this.#times[index];
+    const newest = this.time === null && age <= Math.max(NEWEST_S, NEWEST_STEPS * this.#step);
+    setText(this.when, newest || !known ? "" : `at ${this.#when(index)}`); // what is old says so
   }
 
   /** @param {number} index */

@@ -29,6 +29,8 @@ const WRITERS = {
   age: (element, value) => since(element, value, "age"),
   ago: (element, value) => since(element, value, "fresh"),
   duration: (element, value) => since(element, value, "duration"),
+  // a process that has ended keeps the time it began
+  uptime: (element, value, snapshot) => since(element, snapshot.overview?.system.processes.amiga?.alive ? value : null, "duration"),
   moment: (element, value) => {
     setText(element, format.moment(value, Date.now() / 1000));
     setAttr(element, "title", format.known(value) ? format.stamp(value) : null);

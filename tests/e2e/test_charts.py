@@ -173,6 +173,36 @@ def test_a_chart_is_read_and_used_by_keys_alone(charts):
     expect(charts["#charts-back"]).to_be_hidden()
 
 
+LEGEND = """async ([last, shown, cursor]) => {
+  const { Card } = await import("/static/charts-card.js");
+  const { CHARTS } = await import("/static/charts-list.js");
+  const { ChartData } = await import("/static/charts-data.js");
+  const t = [], avg = [];
+  for (let at = 0; at < shown; at += 60) { t.push(at); avg.push(at === last ? 1600 : null); }
+  const column = { t, avg, min: avg, max: avg, step: 60 };
+  const answer = { from: 0, to: shown, step: 60, series: { "tools.p50": column, "tools.p95": column } };
+  const view = { from: 0, to: shown, data: new ChartData(answer), snapshot: null };
+  const card = new Card(CHARTS.find((chart) => chart.id === "durations"), view, { leave() {} });
+  card.draw();
+  if (cursor !== null) card.at(cursor);
+  return [...card.element.querySelectorAll(".chart-legend .num")].map((element) => element.textContent);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("last", "shown", "cursor", "when"),
+    [
+        (10_500, 10_800, None, ""),
+        (600, 10_800, None, "at 1 Jan 00:10"),  # and nothing in the three hours since
+        (600, 10_800, 600, "at 1 Jan 00:10"),
+    ],
+)
+def test_a_legend_whose_newest_values_are_old_says_of_when_they_are(look, site, last, shown, cursor, when):
+    viewer = look(site, timezone_id="UTC").arrive()
+    found = viewer.page.evaluate(LEGEND, [last, shown, cursor])
+    assert found == ["1.6\N{NO-BREAK SPACE}s", "1.6\N{NO-BREAK SPACE}s", when]
+
+
 def test_every_chart_has_a_table_of_the_same_values(charts):
     over(charts, "cpu")
     charts["#chart-cpu .chart-toggle"].click()

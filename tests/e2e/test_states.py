@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import subprocess
 import sys
 import time
 
@@ -65,6 +67,20 @@ def test_nothing_is_clear_while_the_database_is_still_being_read(viewer):
     assert (found["word"], found["level"]) == ("LOADING", "loading")
     assert found["reason"] == "AMIGA's database is being read"
     assert viewer.page.evaluate(verdict, [{"severity": "warn"}])["word"] == "ATTENTION"
+
+
+def test_a_process_that_has_ended_is_up_for_no_time(look, own_site):
+    site = own_site(furnish=False)
+    waiting = [sys.executable, "-c", "import time; time.sleep(600)", "monitoring.server"]
+    with subprocess.Popen(waiting, cwd=site.amiga_root) as process:  # noqa: S603 - as AMIGA's is found
+        site.restart()
+        viewer = look(site).arrive()
+        up = viewer.number("overview.system.processes.amiga.since")
+        expect(viewer["#bot-state"]).to_contain_text("Alive")
+        expect(up).to_have_text(re.compile(r"\d"))
+        process.kill()
+    expect(viewer["#bot-state"]).to_contain_text("Ended")
+    expect(up).to_have_text("\N{EN DASH}")
 
 
 def test_a_budget_says_on_which_day_of_this_month_it_is_used_up(look, own_site):
