@@ -1,7 +1,7 @@
 /**
  * One chart as people meet it: title, legend in words, the drawing or its table, and the tasks of a chosen moment.
  */
-import { CHARTS, UNITS } from "./charts-list.js";
+import { UNITS } from "./charts-list.js";
 import { Plot } from "./charts-plot.js";
 import { h, icon, reconcile, setAttr, setText, show } from "./dom.js";
 import { now } from "./clock.js";
@@ -247,5 +247,3 @@ function cell(line, value, column, i) {
 function swatch(line, index) {
   return h("span", { class: "swatch", "aria-hidden": "true", "data-colour": String(line.colour), "data-dash": String(index) });
 }
-
-export { CHARTS };

@@ -32,12 +32,6 @@ function clock(at, seconds) {
   return `${pad(at.getHours())}:${pad(at.getMinutes())}${seconds ? `:${pad(at.getSeconds())}` : ""}`;
 }
 
-/** 168 → "7 d" @param {number} hours */
-export function windowWords(hours) {
-  if (hours >= 8760) return `${Math.round(hours / 8760)} y`;
-  return hours > 24 && hours % 24 === 0 ? `${hours / 24} d` : `${hours} h`;
-}
-
 /** "Europe/Berlin" */
 export function zone() {
   return Intl.DateTimeFormat().resolvedOptions().timeZone ?? "local time";
