@@ -21,6 +21,7 @@ const ARMED_MS = 4_000; // how long a first press is remembered
 
 /** @type {Refusal[]} */
 let refusals = [];
+let problem = ""; // of the last action; it stays until the next one
 const now = () => Date.now() / 1000;
 
 /** @param {string} method @param {string} path @param {object} [body] */
@@ -84,7 +85,8 @@ function asking(label, name, act) {
       return;
     }
     disarm();
-    await act().catch(complain);
+    problem = "";
+    await act().catch((error) => { problem = words(error); });
     await look();
   };
   const button = h("button", { type: "button", "data-action": name, on: { click: () => void press() } }, label);
@@ -178,16 +180,16 @@ async function look() {
     show(byId("revocations-empty"), revocations.length === 0);
     refusals = book.refusals;
     showRefusals();
-    setText(byId("status"), "");
+    setText(byId("status"), problem);
     setAttr(document.body, "data-loaded", "");
   } catch (error) {
-    complain(/** @type {Error} */ (error));
+    setText(byId("status"), words(/** @type {Error} */ (error)));
   }
 }
 
 /** @param {Error} error */
-function complain(error) {
-  setText(byId("status"), error instanceof TypeError ? "The server does not answer." : error.message);
+function words(error) {
+  return error instanceof TypeError ? "The server does not answer." : error.message;
 }
 
 async function keepLooking() {

@@ -4,6 +4,7 @@
  */
 import { byId, h, icon, reconcile, setAttr, setIcon, setText, show } from "./dom.js";
 import * as address from "./address.js";
+import { copyText } from "./clipboard.js";
 import * as format from "./format.js";
 import { since } from "./clock.js";
 import { HostCharts } from "./drawer-host.js";
@@ -135,12 +136,7 @@ export class Drawer {
     const button = byId("drawer-copy");
     const url = new URL("/", location.href);
     if (this.what) url.searchParams.set(this.what.kind, this.what.id);
-    try {
-      await navigator.clipboard.writeText(url.href);
-      setText(button, "Copied");
-    } catch {
-      setText(button, "Not allowed");
-    }
+    setText(button, (await copyText(url.href)) ? "Copied" : "Not allowed");
     setTimeout(() => setText(button, "Copy link"), 2_000);
   }
 

@@ -9,6 +9,7 @@
  * latency|latency_p50|reconnects|errors|connected_for|client_id"].
  */
 import { LiveClient } from "./client.js";
+import { copyText } from "./clipboard.js";
 import { byId, h, setAttr, setText, show } from "./dom.js";
 import * as format from "./format.js";
 
@@ -270,25 +271,9 @@ byId("metrics-copy").addEventListener("click", () => void copy(byId("metrics-cop
 
 /** @param {HTMLElement} button @param {string} text */
 async function copy(button, text) {
-  let done = true;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    done = fallbackCopy(text); // over plain http on a LAN there is no clipboard API
-  }
+  const done = await copyText(text);
   setText(button, done ? "Copied" : "Select and copy by hand");
   setTimeout(() => setText(button, "Copy"), 1500);
-}
-
-/** @param {string} text */
-function fallbackCopy(text) {
-  const area = h("textarea", { class: "hidden-text", "aria-hidden": "true" });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  return done;
 }
 
 setInterval(() => { showState(); showStats(); }, 500);

@@ -36,6 +36,28 @@ def test_the_owner_sees_who_is_connected_and_disconnects_one(own_site, look):
     expect(bob["#banner"]).to_be_visible()
 
 
+def test_what_could_not_be_done_is_told_until_the_next_try(own_site, look):
+    site = own_site()
+    owner = owner_at(look, site)
+    look(site).arrive("/", subject="bob", scope="metrics:read")
+    owner.forgive("status of 503")
+    answer = {"status": 503, "json": {"error": "The disk is full.", "ref": "abc123"}}
+    owner.page.route("**/api/admin/connections/*", lambda route: route.fulfill(**answer))
+    button = row_of(owner, "bob").locator('[data-action="disconnect"]')
+    button.click()
+    button.click()
+    expect(owner["#status"]).to_have_text("The disk is full. (ref abc123)")
+    for _ in range(2):  # the page has looked again
+        with owner.page.expect_response("**/api/admin/refusals"):
+            pass
+    expect(owner["#status"]).to_have_text("The disk is full. (ref abc123)")
+    owner.page.unroute("**/api/admin/connections/*")
+    button.click()
+    button.click()
+    expect(row_of(owner, "bob")).to_have_count(0)
+    expect(owner["#status"]).to_have_text("")
+
+
 def test_revoking_takes_the_page_of_another_away(own_site, look):
     site = own_site()
     owner = owner_at(look, site)

@@ -131,6 +131,19 @@ def test_space_scrolls_in_it_and_freezes_nothing_behind_it(look, site):
     expect(viewer["#freeze"]).to_have_attribute("aria-pressed", "false")
 
 
+def test_its_link_is_copied_also_where_there_is_no_clipboard_api(viewer):
+    viewer.page.add_init_script("delete Navigator.prototype.clipboard")  # as over plain http
+    viewer.arrive()
+    opened(viewer, "Upgrade the parser")
+    viewer["#drawer-copy"].click()
+    expect(viewer["#drawer-copy"]).to_have_text("Copied")
+    expect(viewer["#drawer-copy"]).to_be_focused()
+    viewer.page.keyboard.press("Escape")
+    viewer["#search"].focus()
+    viewer.page.keyboard.press("Control+V")
+    expect(viewer["#search"]).to_have_value(re.compile(r"^http://127\.0\.0\.1:\d+/\?task=\w+$"))
+
+
 def test_an_open_task_goes_with_the_stream(own_site, look):
     site = own_site()
     viewer = look(site, viewport=PHONE).arrive()
