@@ -85,6 +85,7 @@ class Costs(Part, frozen=True, kw_only=True):
     today: float | None = None
     d7: float | None = None
     d30: float | None = None
+    utc_offset_s: int | None = None
     budget: Budget | None = None
 
 

@@ -207,6 +207,7 @@ def test_days_begin_at_midnight_of_amigas_zone(amiga, tmp_path):
     amiga.message(NOW + zone_off - 30 * 86400, (32 * MILLION, 0))
     costs = read(collector).windows[24].costs
     assert (costs.today, costs.d7, costs.d30) == (2.0, 7.0, 31.0)
+    assert costs.utc_offset_s == zone_off
 
 
 @pytest.mark.parametrize(

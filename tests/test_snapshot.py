@@ -139,7 +139,7 @@ def test_fields_of_the_contract_are_on_the_wire():
         "overview.tasks": "total pending running completed failed stopped other success_rate window",
         "overview.tasks.window": "created completed failed stopped success_rate",
         "overview.costs": "total_cost haiku_cost sonnet_cost opus_cost by_model currency unpriced_calls "
-        "prices_dated today d7 d30 budget",
+        "prices_dated today d7 d30 utc_offset_s budget",
         "overview.costs.by_model.opus": "cost calls",
         "overview.claude_api": "total_requests total_input_tokens total_output_tokens cache_creation_tokens "
         "cache_read_tokens",

@@ -104,6 +104,11 @@ export class Card {
     return line.work ? line.work(this.view.data) : this.view.data.column(line.name).avg;
   }
 
+  /** @param {Line} line @param {number|null} value */
+  #words(line, value) {
+    return UNITS[line.unit].words(value, this.view.snapshot?.overview.costs.currency);
+  }
+
   get #times() {
     return this.view.data.column(this.chart.lines[0].name).t;
   }
@@ -131,7 +136,7 @@ export class Card {
     this.chart.lines.forEach((line, i) => {
       const values = this.#values(line);
       show(this.keys[i], i === 0 || values.some((value) => value !== null)); // a model nobody uses is no line
-      setText(this.values[i], UNITS[line.unit].words(values[index]));
+      setText(this.values[i], this.#words(line, values[index]));
       if (values.some((value) => value !== null)) known = true;
     });
     show(this.empty, !known);
@@ -164,7 +169,7 @@ export class Card {
       () => h("tr", {}, h("th", { scope: "row" }), ...lines.map(() => h("td"))),
       (row, i) => {
         setText(row.children[0], this.#when(i));
-        columns.forEach(({ line, values, column }, at) => setText(row.children[at + 1], cell(line, values[i], column, i)));
+        columns.forEach(({ line, values, column }, at) => setText(row.children[at + 1], cell((value) => this.#words(line, value), line.work ? null : column, values[i], i)));
       });
   }
 
@@ -203,7 +208,7 @@ export class Card {
     this.time = times[at]; // the drawing follows with the next frame, the next key may come before
     this.acts.point(this.time);
     const words = this.chart.lines.filter((_, i) => !this.keys[i].hidden)
-      .map((line) => `${line.label} ${UNITS[line.unit].words(this.#values(line)[at])}`);
+      .map((line) => `${line.label} ${this.#words(line, this.#values(line)[at])}`);
     this.acts.say(`${this.#when(at)}: ${words.join(", ")}`);
   }
 
@@ -233,12 +238,12 @@ export class Card {
   }
 }
 
-/** @param {Line} line @param {number|null} value @param {import('./charts-data.js').Column} column @param {number} i */
-function cell(line, value, column, i) {
-  const { words } = UNITS[line.unit];
+/** @param {(value: number|null) => string} words @param {import('./charts-data.js').Column|null} column @param {number|null} value @param {number} i */
+function cell(words, column, value, i) {
+  if (!column) return words(value);
   const low = words(column.min[i]);
   const high = words(column.max[i]);
-  if (line.work || low === high) return words(value);
+  if (low === high) return words(value);
   const [per = ""] = /\/\w+$/.exec(high) ?? [];
   return `${words(value)}\n${low.endsWith(per) ? low.slice(0, low.length - per.length) : low}–${high}`;
 }

@@ -8,6 +8,8 @@ import * as format from "./format.js";
 /**
  * @typedef {import('./charts-data.js').ChartData} ChartData
  *
+ * @typedef {(value: unknown, currency?: string) => string} Words
+ *
  * @typedef {object} Line
  * @property {string} name          series of the history; of a worked-out line its first one
  * @property {string} label
@@ -38,8 +40,8 @@ function short(value) {
   return size === 0 || size >= 100 || Number.isInteger(value) ? format.compact(value) : value.toFixed(size >= 10 ? 1 : 2);
 }
 
-/** Labels of an axis are round numbers: "8 MiB/s", not "8.00 MiB/s". @param {(value: unknown) => string} words */
-const round = (words) => (/** @type {unknown} */ value) => words(value).replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
+/** Labels of an axis are round numbers: "8 MiB/s", not "8.00 MiB/s". @param {Words} words */
+const round = (words) => (/** @type {unknown} */ value, /** @type {string|undefined} */ currency) => words(value, currency).replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 const share = (/** @type {unknown} */ value) => format.percent(value, 1);
 
 // Round steps of an axis where they are not those of ten.
@@ -47,7 +49,7 @@ const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const CLOCK_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 20e3, 30e3, ...[1, 2, 5, 10, 20, 30, 60, 120, 240, 720, 1440].map((minutes) => minutes * 60e3)];
 
 /** How values of a unit are written, and how far its axis reaches: fixed, or from 0 to what there is.
- * @type {Record<string, {words: (value: unknown) => string, axis: (value: unknown) => string, top?: number, steps?: number[]}>} */
+ * @type {Record<string, {words: Words, axis: Words, top?: number, steps?: number[]}>} */
 export const UNITS = {
   percent: { words: share, axis: round(share), top: 100 },
   share: { words: share, axis: round(share) },
@@ -57,7 +59,7 @@ export const UNITS = {
   rate: { words: format.rate, axis: round(format.rate), steps: POWERS },
   bytes: { words: format.bytes, axis: round(format.bytes), steps: POWERS },
   ms: { words: format.milliseconds, axis: round(format.milliseconds), steps: CLOCK_MS },
-  money: { words: (value) => (format.known(value) ? `${format.money(value)}/h` : format.UNKNOWN), axis: round(format.money) },
+  money: { words: (value, currency) => (format.known(value) ? `${format.money(value, currency)}/h` : format.UNKNOWN), axis: round(format.money) },
 };
 
 // The levels at which the meters of the tiles change colour.

@@ -144,7 +144,7 @@ export class Plot {
         const { axis, steps } = UNITS[unit];
         return {
           ...common, scale: unit, side: index ? 1 : 3, size: 62, gap: 4, space: 30, grid: index ? { show: false } : common.grid,
-          values: (/** @type {any} */ _u, /** @type {number[]} */ splits) => splits.map(axis),
+          values: (/** @type {any} */ _u, /** @type {number[]} */ splits) => splits.map((value) => axis(value, this.view.snapshot?.overview.costs.currency)),
           ...(steps && { incrs: steps }),
         };
       }),

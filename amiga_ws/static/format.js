@@ -5,6 +5,7 @@
 export const UNKNOWN = "–";
 
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const LEAST_MONEY = 0.0001; // is written
 const SPACE = "\u00a0"; // a value and its unit never part at a line end
 
 /** @param {unknown} value @returns {value is number} */
@@ -47,9 +48,12 @@ function scaled(value, base, units) {
   return rest.toFixed(digits) + (units[step] ? SPACE + units[step] : "");
 }
 
-/** @param {unknown} value @param {number} [digits] */
+/** Only all is "100 %", and only nothing is "0 %". @param {unknown} value @param {number} [digits] */
 export function percent(value, digits = 0) {
-  return known(value) ? `${value.toFixed(digits)}${SPACE}%` : UNKNOWN;
+  if (!known(value)) return UNKNOWN;
+  const step = 10 ** -digits;
+  const told = value > 0 && value < 100 ? Math.min(Math.max(value, step), 100 - step) : value;
+  return `${told.toFixed(digits)}${SPACE}%`;
 }
 
 /** @param {unknown} value @param {number} [digits] */
@@ -57,10 +61,11 @@ export function fixed(value, digits = 2) {
   return known(value) ? value.toFixed(digits) : UNKNOWN;
 }
 
-/** Money keeps two significant digits below a cent, none above a thousand. @param {unknown} value @param {string} [currency] */
+/** Money keeps two significant digits below a cent, none above a thousand; "< $0.0001" is not nothing. @param {unknown} value @param {string} [currency] @returns {string} */
 export function money(value, currency = "USD") {
   if (!known(value)) return UNKNOWN;
   const size = Math.abs(value);
+  if (size > 0 && size < LEAST_MONEY) return `<${SPACE}${money(LEAST_MONEY, currency)}`;
   const digits = size >= 1000 ? 0 : size >= 0.1 || size === 0 ? 2 : size >= 0.01 ? 3 : 4;
   const text = size >= 1000 ? grouped.format(value) : value.toFixed(digits);
   return currency === "USD" ? `$${text}` : `${text}${SPACE}${currency}`;
@@ -131,6 +136,19 @@ export function day(epoch) {
   return `${at.getDate()}${SPACE}${MONTHS[at.getMonth()]}`;
 }
 
+/** The beginning of a day where clocks are `ahead` seconds ahead of UTC, now if not then → "23 Nov" there. @param {number} epoch @param {number} ahead */
+export function dayThere(epoch, ahead) {
+  const at = new Date((epoch + ahead + 43_200) * 1000); // midday, whether or not their clocks change until then
+  return `${at.getUTCDate()}${SPACE}${MONTHS[at.getUTCMonth()]}`;
+}
+
+/** Where clocks are not as the viewer's: "UTC+01:00"; else nothing. @param {unknown} ahead seconds ahead of UTC */
+export function otherZone(ahead) {
+  const minutes = known(ahead) ? Math.round(ahead / 60) : null;
+  if (minutes === null || minutes === -new Date().getTimezoneOffset()) return "";
+  return minutes ? `UTC${signed(minutes)}` : "UTC";
+}
+
 /** Epoch → "2026-11-23 14:02:09 +01:00", for tooltips. @param {unknown} epoch */
 export function stamp(epoch) {
   if (!known(epoch)) return UNKNOWN;
@@ -146,7 +164,11 @@ export function zone() {
 
 /** @param {Date} at "+01:00" */
 function offsetOf(at) {
-  const offset = -at.getTimezoneOffset();
+  return signed(-at.getTimezoneOffset());
+}
+
+/** @param {number} offset minutes */
+function signed(offset) {
   return `${offset < 0 ? "-" : "+"}${pad(Math.floor(Math.abs(offset) / 60))}:${pad(Math.abs(offset) % 60)}`;
 }
 

@@ -76,7 +76,9 @@ function statusBar(snapshot) {
 
 /** @param {Snapshot} snapshot */
 function spend(snapshot) {
-  const { by_model, unpriced_calls, currency, budget, prices_dated } = snapshot.overview.costs;
+  const { by_model, unpriced_calls, currency, budget, prices_dated, utc_offset_s: ahead } = snapshot.overview.costs;
+  const zone = format.otherZone(ahead);
+  setText(byId("spend-zone"), zone && ` in ${zone}`); // today there
   show(byId("spend-prices"), Boolean(prices_dated));
   const unpriced = byId("spend-unpriced");
   show(unpriced, (unpriced_calls ?? 0) > 0);
@@ -98,7 +100,7 @@ function spend(snapshot) {
   }
   const until = byId("spend-until");
   show(until, format.known(budget?.projected_day) && budget.projected_day > now());
-  if (!until.hidden) setText(until, `used up on ${format.day(budget.projected_day)} at the pace of this month`);
+  if (!until.hidden) setText(until, `used up on ${format.known(ahead) ? format.dayThere(budget.projected_day, ahead) : format.day(budget.projected_day)} at the pace of this month`);
 }
 
 /** @param {Snapshot} snapshot */

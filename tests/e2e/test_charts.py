@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -201,6 +202,17 @@ def test_a_legend_whose_newest_values_are_old_says_of_when_they_are(look, site, 
     viewer = look(site, timezone_id="UTC").arrive()
     found = viewer.page.evaluate(LEGEND, [last, shown, cursor])
     assert found == ["1.6\N{NO-BREAK SPACE}s", "1.6\N{NO-BREAK SPACE}s", when]
+
+
+def test_money_of_the_charts_is_in_the_configured_currency(look, own_site):
+    site = own_site("costs.currency=EUR")
+    site.sim.add_message(
+        "assistant", "Done.", tokens=(1_000_000, 0), model="claude-haiku-4-5", at=time.time() - 300
+    )
+    viewer = opened(look(site))
+    over(viewer, "spend")
+    expect(viewer["#chart-spend .chart-legend"]).to_contain_text("EUR/h")
+    expect(viewer["#chart-spend .chart-legend"]).not_to_contain_text("$")
 
 
 def test_every_chart_has_a_table_of_the_same_values(charts):

@@ -83,10 +83,12 @@ def test_a_process_that_has_ended_is_up_for_no_time(look, own_site):
     expect(up).to_have_text("\N{EN DASH}")
 
 
-def test_a_budget_says_on_which_day_of_this_month_it_is_used_up(look, own_site):
+@pytest.mark.parametrize("zone", [None, "Pacific/Pago_Pago"])  # midnight of the server is yesterday there
+def test_a_budget_says_on_which_day_of_this_month_it_is_used_up(look, own_site, zone):
     site = own_site("costs.budget=1.01")
     site.sim.add_message("assistant", "Done.", tokens=(1_000_000, 0), model="claude-haiku-4-5")
-    viewer = look(site).arrive()
+    viewer = look(site, timezone_id=zone).arrive()
+    expect(viewer["#tile-spend h2"]).to_have_text(re.compile("today in UTC" if zone else "today$"))
     expect(viewer["#spend-budget .num"]).to_have_text("99\N{NO-BREAK SPACE}% of $1.01", timeout=10_000)
     today = dt.date.today()  # noqa: DTZ011 - the page and the server are in this zone too
     tomorrow = today + dt.timedelta(days=1)

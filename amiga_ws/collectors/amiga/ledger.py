@@ -136,6 +136,7 @@ class Ledger:
                 today=self._days_sum(today, 1),
                 d7=self._days_sum(today, 7),
                 d30=self._days_sum(today, 30),
+                utc_offset_s=self._utc_offset_s(today),
                 budget=self._budget_of(today),
             ),
             ClaudeApi(
@@ -213,6 +214,10 @@ class Ledger:
         # What is stamped later than today was spent all the same.
         first = today - dt.timedelta(days=days - 1)
         return _money(_sum([spent for day, spent in self._days.items() if day >= first]))
+
+    def _utc_offset_s(self, today: dt.date) -> int:
+        midnight = dt.datetime.combine(today, dt.time(), dt.UTC).timestamp()
+        return round(midnight - self._times.day_start(today))
 
     def _budget_of(self, today: dt.date) -> Budget | None:
         if self._budget is None or self._budget <= 0:
