@@ -76,9 +76,10 @@ function statusBar(snapshot) {
 
 /** @param {Snapshot} snapshot */
 function spend(snapshot) {
-  const { by_model, unpriced_calls, currency, budget, prices_dated, utc_offset_s: ahead } = snapshot.overview.costs;
+  const { total_cost, by_model, unpriced_calls, currency, budget, prices_dated, utc_offset_s: ahead } = snapshot.overview.costs;
   const zone = format.otherZone(ahead);
   setText(byId("spend-zone"), zone && ` in ${zone}`); // today there
+  setText(byId("spend-rate"), format.known(total_cost) ? `${format.money(total_cost / snapshot.hours, currency)}/h` : format.UNKNOWN);
   show(byId("spend-prices"), Boolean(prices_dated));
   const unpriced = byId("spend-unpriced");
   show(unpriced, (unpriced_calls ?? 0) > 0);

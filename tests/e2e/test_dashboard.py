@@ -224,6 +224,31 @@ def test_page_is_usable_without_a_mouse(viewer):
     assert reached >= {"help-open", "who", "search"}
 
 
+# How high is the part of the page in which a touch at the middle of an element's width reaches it, px.
+HIT = """(element) => {
+  element.scrollIntoView({ block: "center" });
+  const { x, y, width, height } = element.getBoundingClientRect();
+  const hit = (at) => element.contains(document.elementFromPoint(x + width / 2, at));
+  let [top, bottom] = [y + height / 2, y + height / 2];
+  while (hit(top - 0.5)) top -= 0.5;
+  while (hit(bottom + 0.5)) bottom += 0.5;
+  return bottom - top;
+}"""
+
+
+@pytest.mark.parametrize(
+    "target", ["#activity button", "#verdict-reason", "#tools-list button", "#errors button"]
+)
+def test_what_a_finger_is_for_is_as_high_as_one(look, own_site, target):
+    site = own_site()
+    site.sim.start_task(pid=4_194_400)  # no system gives such a pid: it needs somebody
+    viewer = look(site, viewport=PHONE, has_touch=True).arrive()
+    expect(viewer["#verdict-reason"]).to_contain_text("need")
+    for element in viewer[target].filter(visible=True).all()[:4]:
+        assert element.evaluate(HIT) >= 43  # 44 less what the steps leave
+    assert viewer.sideways_px() == 0
+
+
 def test_a_long_list_of_needs_leaves_room_for_the_tasks(look, own_site):
     site = own_site()
     for number in range(9):

@@ -83,6 +83,16 @@ def test_a_process_that_has_ended_is_up_for_no_time(look, own_site):
     expect(up).to_have_text("\N{EN DASH}")
 
 
+def test_spend_is_also_told_by_the_hour_of_the_window(look, own_site):
+    site = own_site()
+    site.sim.add_message("assistant", "Done.", tokens=(6_000_000, 0), model="claude-haiku-4-5")
+    viewer = look(site).arrive("/?hours=6")
+    expect(viewer.number("overview.costs.total_cost")).to_have_text("$6.00")
+    expect(viewer["#spend-rate"]).to_have_text("$1.00/h")
+    viewer.page.keyboard.press("3")
+    expect(viewer["#spend-rate"]).to_have_text("$0.25/h")
+
+
 @pytest.mark.parametrize("zone", [None, "Pacific/Pago_Pago"])  # midnight of the server is yesterday there
 def test_a_budget_says_on_which_day_of_this_month_it_is_used_up(look, own_site, zone):
     site = own_site("costs.budget=1.01")
