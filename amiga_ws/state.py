@@ -50,6 +50,8 @@ class NotKeptError(StateError):
 def reason(error: OSError) -> str:
     """Why something under `state_dir` cannot be used, and what to do about it."""
     advice = "make room on its disk" if _is_full(error) else "check the owner and rights of state_dir"
+    if error.errno == errno.ELOOP:
+        return "a link stands where a file should; put the file itself there"
     return f"{error.strerror or error}; {advice}"
 
 
@@ -90,10 +92,11 @@ def _create_secret(path: Path) -> None:
 
 
 def _read_secret(path: Path) -> bytes:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise BadSecretError(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
-    text = path.read_text("ascii", errors="replace").strip()
+    with os.fdopen(_open_plain(path, os.O_RDONLY), encoding="ascii", errors="replace") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & 0o077:
+            raise BadSecretError(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
+        text = file.read().strip()
     try:
         return parse_secret(text)
     except StateError as error:
@@ -164,7 +167,7 @@ def read_server_url(state_dir: Path) -> str | None:
 
 def _server_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(_read_plain(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -223,7 +226,7 @@ class AppendLog:
     def read_new(self) -> list[dict[str, Any]]:
         """The complete lines since the last call (all, the first time, and when the file was rewritten)."""
         try:
-            with self._path.open("rb") as file:
+            with os.fdopen(_open_plain(self._path, os.O_RDONLY), "rb") as file:
                 found = os.fstat(file.fileno())
                 if (found.st_dev, found.st_ino) != self._file_id or found.st_size < self._offset:
                     self._file_id, self._offset = (found.st_dev, found.st_ino), 0
@@ -240,9 +243,8 @@ class AppendLog:
     def rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> int:
         """Drop the entries that `keep` denies; how many are left. Raises OSError."""
         with self._locked():
-            entries = [
-                entry for line in self._path.read_bytes().splitlines() if (entry := _object(line)) is not None
-            ]
+            lines = _read_plain(self._path).splitlines()
+            entries = [entry for line in lines if (entry := _object(line)) is not None]
             kept = [entry for entry in entries if keep(entry)]
             if len(kept) == len(entries):
                 return len(kept)
@@ -262,9 +264,13 @@ class AppendLog:
 
     def _lock(self) -> int:
         while True:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _give_to_owner(descriptor, self._path)
+            descriptor = _open_plain(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _give_to_owner(descriptor, self._path)
+            except OSError:
+                os.close(descriptor)
+                raise
             held = os.fstat(descriptor)
             if held.st_nlink and (held.st_dev, held.st_ino) == _file_id(self._path):
                 return descriptor
@@ -325,7 +331,7 @@ class StateLock:
 
     def __init__(self, state_dir: Path) -> None:
         make_private_dir(state_dir)
-        self._descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = _open_plain(state_dir / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -347,6 +353,24 @@ def make_private_dir(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def _open_plain(path: Path, flags: int) -> int:
+    """A descriptor of a file of the folder, made 0600 where `flags` say so. Raises OSError, also for a link.
+
+    The folder's owner may have put a link to root's files there, and root may be who runs a command.
+    """
+    # Not to wait for who writes into a named pipe; for a file it means nothing.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return descriptor
+
+
+def _read_plain(path: Path) -> bytes:
+    with os.fdopen(_open_plain(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
 def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     _give_to_owner(descriptor, path)
@@ -361,7 +385,15 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _give_to_owner(descriptor: int, path: Path) -> None:
-    """A command that root runs must leave no file behind that the server's user cannot read."""
-    if os.geteuid() == 0:
+    """A command that root runs must leave no file behind that the server's user cannot read.
+
+    Nor may it give away, or write to, a file that stands elsewhere, too. Raises OSError.
+    """
+    if os.geteuid() != 0:
+        return
+    found = os.fstat(descriptor)
+    if found.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it has another name, too (a hard link)")
+    if found.st_uid == 0:
         folder = path.parent.stat()
         os.fchown(descriptor, folder.st_uid, folder.st_gid)

@@ -262,12 +262,18 @@ def newer(folder):
         database.execute("PRAGMA user_version = 999")
 
 
+def linked(folder):
+    (folder / "elsewhere.db").touch()
+    (folder / "var/history.db").symlink_to(folder / "elsewhere.db")
+
+
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
         (broken, "the history file was broken; it has been moved to"),
         (newer, "made by a later version"),
         (in_the_way("history.db"), "history cannot be written"),
+        (linked, "history cannot be written: Too many levels of symbolic links"),
     ],
 )
 def test_a_history_that_cannot_be_used_hinders_no_start_and_is_told(folder, prepare, says):

@@ -436,6 +436,51 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path):
     assert len(owners) == 3
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+@pytest.mark.parametrize("write", ["append", "rewrite"])
+def test_what_root_writes_is_never_a_file_of_root_that_the_folder_links_to(tmp_path, link, write):
+    folder, victim = tmp_path / "state", tmp_path / "victim"
+    folder.mkdir()
+    os.chown(folder, 12345, 12346)
+    victim.write_text('{"a": 1}\n', "utf-8")
+    victim.chmod(0o600)
+    link(folder / "entries.jsonl", victim)
+    log = AppendLog(folder / "entries.jsonl")
+    with pytest.raises((NotKeptError, OSError), match="link"):
+        log.append({"a": 2}) if write == "append" else log.rewrite(lambda entry: False)
+    assert victim.read_text("utf-8") == '{"a": 1}\n'
+    assert (victim.stat().st_uid, victim.stat().st_gid) == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_belongs_to_another_user_is_not_given_away(path):
+    path.touch(0o600)
+    os.chown(path, 12345, 12346)
+    AppendLog(path).append({"a": 1})
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+
+
+@pytest.mark.parametrize(
+    "use", [load_secret, read_server_url, StateLock, lambda f: AppendLog(f / "log").read_new()]
+)
+@pytest.mark.parametrize("put", [lambda file: file.symlink_to(file.parent.parent / "victim"), os.mkfifo])
+def test_what_is_no_file_of_the_folder_is_not_opened(tmp_path, use, put):
+    """Neither a link, which may lead to what only root can read, nor a pipe, which would be waited for."""
+    folder, victim = tmp_path / "state", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text(GOOD, "utf-8")
+    victim.chmod(0o600)
+    for name in (SECRET_FILE, "server.json", "lock", "log"):
+        put(folder / name)
+    if use is read_server_url:
+        victim.write_text(f'{{"url": "http://a", "pid": {os.getpid()}}}', "utf-8")
+        assert use(folder) is None
+        return
+    with pytest.raises((StateError, OSError), match=r"link|no plain file"):
+        use(folder)
+
+
 @pytest.mark.parametrize(
     "torn", ['{"jti": "j2", "ex', '{"jti": "j2"}\n', '{"exp": "soon", "jti": 1}\n', "\x00\x00\n"]
 )

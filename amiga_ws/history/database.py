@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -74,7 +75,8 @@ class Database:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         if path is not None:
-            path.touch(0o600)  # what AMIGA did is nobody else's business; the log beside it gets the same
+            # What AMIGA did is nobody else's business; the log beside it gets the same rights. Never through a link.
+            os.close(os.open(path, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         self._db = sqlite3.connect(":memory:" if path is None else path, timeout=1.0, isolation_level=None)
         try:
             self._prepare()
