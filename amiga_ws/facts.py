@@ -44,10 +44,15 @@ Result = TypeVar("Result")
 
 DEADLINE_S = 0.8  # of one refresh; the tick is 1 s
 STALE_AFTER_S = 10.0  # without an answer
-FRESH_S = 0.9  # collectors are asked at most once a second in all; ticks jitter a little
+# Collectors are asked at most once a second in all, but for a window that nobody has asked for lately: that one is
+# made at once. Ticks jitter a little.
+FRESH_S = 0.9
 # How long a window that was asked for is read along with others: longer than anybody waits for his
 # refresh, so that a read for somebody else cannot take his window away before he has composed it.
 WANTED_S = 2.0
+MAX_WANTED = (
+    32  # windows read at once: 16 can be in use, and REST may ask for any of 168, one after the other
+)
 
 
 class _Worker:
@@ -100,7 +105,8 @@ class _Worker:
 class Runner(Generic[FactsT]):
     """One collector, its thread and its last good facts."""
 
-    def __init__(self, collector: Collector[FactsT], unknown: FactsT) -> None:
+    def __init__(self, collector: Collector[FactsT], unknown: FactsT, *, windowed: bool) -> None:
+        self._windowed = windowed  # whether its facts differ by window
         self.collector: Collector[FactsT] = collector
         self.facts: FactsT = unknown  # last good ones, with `sources` telling how they stand
         self._worker = _Worker(collector.name)
@@ -127,12 +133,16 @@ class Runner(Generic[FactsT]):
     def covers(self, windows: frozenset[int]) -> bool:
         """Whether there is nothing to wait for; if there is, these windows are read at the next occasion."""
         now = time.monotonic()
-        self._wanted.update(dict.fromkeys(windows, now))
+        if self._windowed:
+            self._wanted.update(dict.fromkeys(windows, now))
+        else:
+            windows = frozenset()
         return self._running is None and windows <= self._asked and now - self._asked_at < FRESH_S
 
     def _start(self) -> None:
         now = time.monotonic()
-        self._wanted = {hours: at for hours, at in self._wanted.items() if now - at < WANTED_S}
+        newest = sorted(self._wanted.items(), key=lambda item: item[1])[-MAX_WANTED:]
+        self._wanted = {hours: at for hours, at in newest if now - at < WANTED_S}
         self._asked = windows = frozenset(self._wanted)
         self._asked_at = now
         self._running = self._worker.submit(lambda: self.collector.collect(windows))
@@ -189,10 +199,13 @@ class Facts:
 
     def __init__(self, instance: str, host: Collector[HostFacts], amiga: TaskCollector) -> None:
         self.instance = instance
-        self.host = Runner(host, HostFacts(sources={name: Source() for name in host.source_names}))
+        unknown = HostFacts(sources={name: Source() for name in host.source_names})
+        self.host = Runner(host, unknown, windowed=False)
         self._tasks = amiga
         self.history_source: Callable[[], Source] | None = None  # set where there is a history
-        self.amiga = Runner(amiga, AmigaFacts(sources={name: Source() for name in amiga.source_names}))
+        self.amiga = Runner(
+            amiga, AmigaFacts(sources={name: Source() for name in amiga.source_names}), windowed=True
+        )
 
     async def refresh(self, windows: frozenset[int], deadline_s: float = DEADLINE_S) -> None:
         """Ask every collector at once; a broken or late one takes nothing from the others."""

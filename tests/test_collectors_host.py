@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import psutil
 import pytest
@@ -77,6 +78,18 @@ def test_psutils_first_answer_which_is_always_zero_is_never_shown(monkeypatch):
     monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
     system = HostCollector().collect(frozenset()).system
     assert (system.cpu_percent, system.per_cpu) == (42.0, [42.0, 42.0])
+
+
+def test_cpu_over_next_to_no_time_is_not_read():
+    """Of a millisecond a core was all busy or all idle."""
+    collector = HostCollector()
+    told = collector.collect(frozenset()).system
+    readings = [collector.collect(frozenset()).system for _ in range(20)]
+    assert {tuple(one.per_cpu) for one in readings} == {tuple(told.per_cpu)}
+    time.sleep(host.FIRST_SPAN_S)
+    before = collector._cpu_read
+    collector.collect(frozenset())
+    assert collector._cpu_read > before
 
 
 def test_memory_and_our_own_process_are_read_every_five_seconds(monkeypatch):

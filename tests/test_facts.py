@@ -141,6 +141,24 @@ async def test_new_window_is_read_at_once(facts):
     assert set(facts.amiga.facts.windows) == {24, 48}
 
 
+async def test_the_host_is_read_once_a_second_whatever_windows_are_asked_for(facts, time_):
+    """Read anew after a millisecond, its CPU would be 0 or 100 for everybody."""
+    for hours in range(1, 41):
+        await facts.refresh(DAY | {hours})
+    assert len(facts.of_host.asked) == 1
+    time_.now += FRESH_S + 0.01
+    await facts.refresh(frozenset({41}))
+    assert len(facts.of_host.asked) == 2
+
+
+async def test_many_windows_asked_for_one_by_one_are_not_all_read_again(facts):
+    in_use = frozenset(range(1, 17))
+    for hours in range(17, 169):
+        await facts.refresh(in_use | {hours})
+        assert in_use | {hours} <= set(facts.amiga.facts.windows)
+    assert max(map(len, facts.of_amiga.asked)) == room.MAX_WANTED
+
+
 async def test_windows_asked_for_together_are_read_together(facts):
     facts.of_amiga.gate.clear()
     asking = [asyncio.create_task(facts.refresh(frozenset({hours}), 5)) for hours in (1, 2, 3, 4)]

@@ -40,7 +40,7 @@ DISKS_EVERY_S = 10.0  # a statvfs may hang on a dead network mount; disks fill s
 # What a rate and our own CPU are the mean of, and how often memory is read: second by second they flicker, and each
 # flicker is news for all.
 CALM_S = 5.0
-FIRST_SPAN_S = 0.2  # enough for the first one; over less it would be noise
+FIRST_SPAN_S = 0.2  # enough for the first one, and for CPU; over less it would be noise
 PSEUDO = frozenset({"squashfs", "overlay", "tmpfs", "devtmpfs", "ramfs", "iso9660", "nsfs", "fuse.snapfuse"})
 
 
@@ -123,6 +123,7 @@ class HostCollector:
         self._disks_read = -math.inf  # monotonic
         self._calm: tuple[Memory, Memory, MonitorProcess | None] = (Memory(), Memory(), None)
         self._calm_read = -math.inf  # monotonic
+        self._cpu_read = -math.inf  # monotonic
         self._cpu: float | None = None
         self._per_cpu: list[float] = []
         self._network = _Rates()
@@ -134,13 +135,7 @@ class HostCollector:
         """One reading; `windows` do not matter. See the Collector protocol."""
         del windows
         now = time.monotonic()
-        if not self._primed:
-            self._primed = True
-            self._try("cpu", _prime)
-        cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
-        per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
-        self._cpu = None if cpu is None else told_percent(self._cpu, cpu)
-        self._per_cpu = list(map(told_percent, (*self._per_cpu, *[None] * len(per_cpu or ())), per_cpu or ()))
+        self._read_cpu()
         net = self._try("network", _traffic)
         # psutil leaves out the functions that a system has not: they are looked up within.
         disk_io = self._try("disk_io", lambda: psutil.disk_io_counters())  # noqa: PLW0108 - may be missing
@@ -174,6 +169,18 @@ class HostCollector:
                 self._silent.add(what)
                 logger.warning("host: %s cannot be read here: %r", what, error)
             return None
+
+    def _read_cpu(self) -> None:
+        if not self._primed:
+            self._primed = True
+            self._try("cpu", _prime)
+        elif time.monotonic() - self._cpu_read < FIRST_SPAN_S:
+            return
+        self._cpu_read = time.monotonic()
+        cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None))
+        per_cpu = self._try("cpu", lambda: psutil.cpu_percent(interval=None, percpu=True))
+        self._cpu = None if cpu is None else told_percent(self._cpu, cpu)
+        self._per_cpu = list(map(told_percent, (*self._per_cpu, *[None] * len(per_cpu or ())), per_cpu or ()))
 
     def _read_calm(self, now: float) -> tuple[Memory, Memory, MonitorProcess | None]:
         """Memory, swap and our own process."""
