@@ -93,9 +93,8 @@ def _create_secret(path: Path) -> None:
 
 def _read_secret(path: Path) -> bytes:
     with os.fdopen(_open_plain(path, os.O_RDONLY), encoding="ascii", errors="replace") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise BadSecretError(f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")
+        if shared := shared_with(path, os.fstat(file.fileno()).st_mode):
+            raise BadSecretError(f"{path}: {shared}")
         text = file.read().strip()
     try:
         return parse_secret(text)
@@ -104,6 +103,13 @@ def _read_secret(path: Path) -> bytes:
             f"{path} holds no usable secret: {error}; remove it to have a new one made "
             "(every token issued so far then ends)"
         ) from error
+
+
+def shared_with(path: Path, mode: int) -> str | None:
+    """What is wrong with the mode of a secret's file, and the cure; None where only its owner may read it."""
+    if mode & 0o077:
+        return f"it can be read by others (mode {stat.S_IMODE(mode):04o}); run: chmod 600 {path}"
+    return None
 
 
 def parse_secret(text: str) -> bytes:

@@ -101,6 +101,11 @@ MISCONFIGURED = {
         lambda folder: write(folder / "var/old.hex", "-----BEGIN PUBLIC KEY-----\nMFkw\n"),
         OLD_KEY,
     ),
+    "old secret that others can read": (
+        "old.hex: it can be read by others",
+        lambda folder: write(folder / "var/old.hex", GOOD, 0o640),
+        OLD_KEY,
+    ),
     "key file that is not there": ("old.hex: No such file", None, OLD_KEY),
     "certificate that is not there": ("server.tls: cannot use", None, TLS),
     "certificate without its key": ("go together", None, TLS[:2]),

@@ -83,6 +83,7 @@ def test_private_weak_or_wrong_key_is_no_public_key():
 def folder(tmp_path):
     """A secret, and a public key, in files."""
     (tmp_path / "old.hex").write_text(GOOD + "\n", "ascii")
+    (tmp_path / "old.hex").chmod(0o600)
     (tmp_path / "issuer.pem").write_bytes(key_pair("ES256")[1])
     return tmp_path
 
@@ -104,6 +105,13 @@ def test_end_of_a_key_may_name_its_zone(folder):
 def test_file_may_stand_anywhere(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("elsewhere")
     assert load_keys([f"alg=HS256 file={folder / 'old.hex'}"], other)
+
+
+@pytest.mark.parametrize("rights", [0o640, 0o604, 0o666])
+def test_old_secret_others_can_read_is_refused_with_the_cure(folder, rights):
+    (folder / "old.hex").chmod(rights)
+    with pytest.raises(BadKeyError, match=f"auth.keys: {folder}/old.hex: .* run: chmod 600"):
+        load_keys(["alg=HS256 file=old.hex"], folder)
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,8 @@ async def test_a_rotated_secret_ends_nothing_before_its_time(keep, tmp_path):
     page = {"Cookie": reply.header("Set-Cookie").partition(";")[0], "Origin": server.url}
     of_token, of_session = await streams(server, bearer(old_token)), await streams(server, page)
     secret = server.settings.state_dir / state.SECRET_FILE
-    (tmp_path / "old.hex").write_text(secret.read_text())
-    secret.write_text(os.urandom(32).hex())
+    secret.rename(tmp_path / "old.hex")
+    state.load_secret(secret.parent)
     ends = server.clock.wall() + 3600
     until = datetime.fromtimestamp(ends, UTC).isoformat()
     assert keep.again(server, [f"alg=HS256 file={tmp_path / 'old.hex'} until={until}"], "auth.session_ttl=2h")
@@ -141,6 +141,7 @@ async def test_several_secrets_count_at_once(keep, tmp_path):
     secrets = {name: os.urandom(32) for name in ("one", "two")}
     for name, secret in secrets.items():
         (tmp_path / name).write_text(secret.hex())
+        (tmp_path / name).chmod(0o600)
     server = await keep([f"alg=HS256 file={tmp_path / name}" for name in secrets])
     for secret in secrets.values():
         token = Authority(secret, server.settings.auth).issue(
@@ -192,6 +193,7 @@ async def test_sighup_under_streams_reads_the_keys_anew(tmp_path):
     config = tmp_path / "config.yaml"
     other = os.urandom(32)
     (tmp_path / "other.hex").write_text(other.hex())
+    (tmp_path / "other.hex").chmod(0o600)
     base = f"state_dir: {tmp_path}/state\nserver: {{port: 0}}\namiga: {{root: {tmp_path}/amiga}}\n"
     base += (
         "limits: {connections_per_address: 100, connections_per_subject: 100, new_connections_burst: 100}\n"
@@ -305,6 +307,7 @@ def test_a_key_that_must_not_be_used_ends_the_start_with_one_line(tmp_path, plac
 
 async def test_a_stream_whose_key_ends_is_parked_like_any_other(keep, tmp_path):
     old = os.urandom(32)
+    (tmp_path / "old.hex").touch(mode=0o600)
     (tmp_path / "old.hex").write_text(old.hex())
     until = datetime.fromtimestamp(time.time() + 600, UTC).isoformat()
     server = await keep([f"alg=HS256 file={tmp_path / 'old.hex'} until={until}"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import jwt
 
-from amiga_ws.state import StateError, parse_secret
+from amiga_ws.state import StateError, parse_secret, shared_with
 
 OWN_ALGORITHM = "HS256"
 PUBLIC_ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -73,7 +73,7 @@ def load_keys(specs: Iterable[str], folder: Path) -> list[Key]:
     """The keys that `auth.keys` names: `alg=… file=… [kid=…] [until=…]`, files relative to `folder`.
 
     Raises:
-        BadKeyError: a spec or a file that cannot be used; the text names it.
+        BadKeyError: a spec or a file that cannot be used, or a secret that others can read; the text names it.
     """
     keys = [_load_key(spec, folder) for spec in specs]
     kids = [key.kid for key in keys]
@@ -93,7 +93,10 @@ def _load_key(spec: str, folder: Path) -> Key:
         until = _epoch(parts["until"]) if "until" in parts else None
         content = path.read_bytes()
         if algorithm == OWN_ALGORITHM:
-            return own_key(parse_secret(content.decode("ascii", "replace")), until)
+            secret = parse_secret(content.decode("ascii", "replace"))
+            if shared := shared_with(path, path.stat().st_mode):
+                raise BadKeyError(shared)
+            return own_key(secret, until)
         if not parts.get("kid"):
             raise BadKeyError("a public key needs kid=, the name its tokens carry")
         return public_key(parts["kid"], algorithm, content, until)

@@ -182,8 +182,8 @@ class Auth:
         [],
         kinds.list_of(kinds.line(300)),
         "More keys that tokens may be signed with, each as 'alg=HS256 file=old.hex until=2027-01-31' (an older "
-        "secret) or 'alg=RS256 kid=NAME file=NAME.pem' (a public key: RS256, ES256, EdDSA; until= is optional). "
-        "Files are relative to state_dir.",
+        "secret, mode 0600) or 'alg=RS256 kid=NAME file=NAME.pem' (a public key: RS256, ES256, EdDSA; until= is "
+        "optional). Files are relative to state_dir.",
     )
 
 
