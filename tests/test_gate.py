@@ -136,6 +136,12 @@ def test_late_renewal_is_judged_by_the_time_it_was_due(gate, wall):
     assert gate.verify(token, "session", late_s=20).sid == session.sid
 
 
+def test_what_is_still_good_late_may_be_issued_by_a_clock_that_is_a_little_ahead(gate, wall):
+    """Signing out looks 25 s back for the end, and that alone."""
+    token, _ = issued(gate, wall, now=wall.now + 20)
+    assert gate.verify(token, "access", late_s=25)
+
+
 # -- rules ---------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 from test_state import GOOD
 from test_tokens import NOW, SECRET, Lifetimes, claims, session_claims, signed
 
+from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.keys import BadKeyError, load_keys, own_key, public_key
 from amiga_ws.auth.tokens import Authority, TokenError
 
@@ -54,6 +55,25 @@ def test_public_key_verifies_access_tokens_of_its_algorithm_only(algorithm):
     for typ in ("login", "session"):
         with pytest.raises(TokenError, match="only our own"):
             both.verify(foreign(**session_claims(typ=typ)), typ=typ, now=NOW)
+
+
+def test_revoking_a_subject_ends_what_an_issuer_has_signed_whose_clock_is_ahead(tmp_path):
+    private, public = key_pair("ES256")
+    authority = Authority(SECRET, Lifetimes(), [public_key("issuer", "ES256", public)])
+    gate = Gate(authority, Lifetimes(), tmp_path, lambda: NOW)
+
+    def foreign(iat):
+        return jwt.encode(claims(iat=iat), private, algorithm="ES256", headers={"kid": "issuer"})
+
+    token = foreign(NOW + 20)
+    _, session = gate.sign_in(gate.verify(token, "access"))
+    gate.revoke_subject(session.subject)
+    with pytest.raises(TokenError, match="revoked"):
+        gate.verify(token, "access")
+    assert not gate.still_good(session)
+    # Our own clock is the one that says when: what it dates later was issued later.
+    own = authority.issue(subject=session.subject, scope="metrics:read", ttl_s=60, now=NOW)
+    assert gate.verify(own, "access")
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "none", "RS512", ""])

@@ -24,8 +24,8 @@ class Gate:
 
     def verify(self, token: str, typ: TokenType | tuple[TokenType, ...], *, late_s: float = 0.0) -> Identity:
         """The identity of a token that may be used now, or could `late_s` ago. Raises TokenError."""
-        identity = self.authority.verify(token, typ=typ, now=self._wall() - late_s)
-        if self.revocations.hit(identity):
+        identity = self.authority.verify(token, typ=typ, now=self._wall(), late_s=late_s)
+        if self._revoked(identity):
             raise TokenError("revoked", forged=False)
         return identity
 
@@ -64,7 +64,10 @@ class Gate:
         self.revocations.add(Revocation("jti", jti, now, now + self._longest()), now)
 
     def revoke_subject(self, subject: str, issued_before: float | None = None) -> None:
-        """Take back all that was issued to `subject` before a time (default: now)."""
+        """Take back all that was issued to `subject` before a time (default: now).
+
+        By a public key's owner also what seems to be issued up to 30 s later: his clock may be ahead of ours.
+        """
         now = self._wall()
         before = now if issued_before is None else issued_before
         self.revocations.add(Revocation("sub", subject, before, max(now, before) + self._longest()), now)
@@ -92,4 +95,7 @@ class Gate:
 
     def still_good(self, identity: Identity) -> bool:
         """Whether an open stream's identity has not been revoked and its key not been withdrawn."""
-        return self.authority.vouches(identity, self._wall()) and not self.revocations.hit(identity)
+        return self.authority.vouches(identity, self._wall()) and not self._revoked(identity)
+
+    def _revoked(self, identity: Identity) -> bool:
+        return self.revocations.hit(identity, self.authority.ahead_s(identity))

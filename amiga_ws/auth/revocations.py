@@ -72,8 +72,11 @@ class Revocations:
         if known is None or (rule.issued_before, rule.until) > (known.issued_before, known.until):
             self._rules[rule.kind, rule.value] = rule
 
-    def hit(self, identity: Identity) -> bool:
-        """Whether this identity has been revoked, itself or what it was signed in with."""
+    def hit(self, identity: Identity, ahead_s: float = 0.0) -> bool:
+        """Whether this identity has been revoked, itself or what it was signed in with.
+
+        Its time of issue is of a clock that may be `ahead_s` ahead of the one that says before when.
+        """
         rules = self._rules
         if not rules:
             return False
@@ -86,7 +89,7 @@ class Revocations:
         subject = rules.get(("sub", identity.subject))
         # A session counts as old as the token it was signed in with: a stolen one must not get round this.
         began = identity.issued_at if identity.parent_issued_at is None else identity.parent_issued_at
-        return subject is not None and began < subject.issued_before
+        return subject is not None and began < subject.issued_before + ahead_s
 
     def all(self, now: float) -> list[Revocation]:
         """The rules that still matter."""

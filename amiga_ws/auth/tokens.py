@@ -121,6 +121,11 @@ class Authority:
         keys = [self._keys.get(kid) for kid in kids]
         return all(key is not None and not key.ended(now) for key in keys)
 
+    def ahead_s(self, identity: Identity) -> float:
+        """How far its time of issue may lie ahead of our clock: not at all where it is our own clock's."""
+        key = self._keys.get(identity.parent_kid or identity.kid)
+        return 0.0 if key is None or key.algorithm == self._own.algorithm else ISSUED_LEEWAY_S
+
     def replaced(self, before: Authority) -> frozenset[str]:
         """The ids of keys that stand for something else than they did before."""
         both = self._keys.keys() & before._keys.keys()
@@ -223,8 +228,10 @@ class Authority:
 
     # -- verify ----------------------------------------------------------------------------------
 
-    def verify(self, token: str, *, typ: TokenType | tuple[TokenType, ...], now: float) -> Identity:
-        """The identity a token of (one of) `typ` speaks for.
+    def verify(
+        self, token: str, *, typ: TokenType | tuple[TokenType, ...], now: float, late_s: float = 0.0
+    ) -> Identity:
+        """The identity a token of (one of) `typ` speaks for; one that has ended counts `late_s` longer.
 
         Never cache by the token's text: PyJWT accepts a trailing `=`, so two strings can be one token.
 
@@ -238,11 +245,11 @@ class Authority:
         longest, setting = self._longest(identity.typ)
         if identity.expires_at - identity.issued_at > longest:
             raise TokenError(f"lives longer than {setting} allows", forged=False)
-        if now >= identity.expires_at:
+        if now - late_s >= identity.expires_at:
             raise TokenError("expired", forged=False)
         if max(identity.issued_at, not_before) > now + ISSUED_LEEWAY_S:
             raise TokenError("not valid yet: check the clocks", forged=False)
-        return self.limited(identity, now)
+        return self.limited(identity, now - late_s)
 
     def recognise(self, token: str) -> Identity:
         """Whose token this is or was, whether or not it may still be used: to take it back. Raises TokenError."""
