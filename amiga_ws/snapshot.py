@@ -9,6 +9,8 @@ currency; `None` means unknown and is never written as 0.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -28,6 +30,11 @@ class Source(Part, frozen=True, kw_only=True):
     path: str | None = None
     error: str | None = None
     hint: str | None = None
+
+
+def shown_path(path: str | Path) -> str:
+    """A path as text that can be sent: any bytes may name a file or folder."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 # -- overview ------------------------------------------------------------------------------------

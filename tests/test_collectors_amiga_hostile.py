@@ -16,6 +16,7 @@ from amiga_ws.collectors.amiga import costs
 from amiga_ws.collectors.amiga import database as module
 from amiga_ws.collectors.amiga.database import Database, DatabaseError
 from amiga_ws.collectors.amiga.files import open_regular, read_regular
+from amiga_ws.history.keeper import Keeper
 from amiga_ws.questions import SessionQuery
 from amiga_ws.snapshot import HostFacts, compose
 from amiga_ws.wire import encode
@@ -92,6 +93,30 @@ def test_what_is_no_file_in_place_of_the_database_is_told(amiga, collector, name
             "error",
             "AMIGA's database cannot be read: not a regular file",
         )
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_folders_whose_names_are_no_text_can_be_told_to_viewers(tmp_path, there):
+    """Of an older disk, say, whose names are in Latin-1."""
+    root = tmp_path / "b\udcfcro"
+    if there:
+        made = Installation(root)
+        made.task("aaaaaa", "completed", NOW - 60)
+        made.hook("s\udcfc", "Read", NOW - 50)
+        (root / "projects").mkdir()
+        made.close()
+    collector = collector_of(root, tmp_path / "private", transcripts=root / "projects")
+    keeper = Keeper(root / "history.db", 100)
+    keeper.open(NOW)
+    facts = read(collector)
+    sources = facts.sources | {"history": keeper.source}
+    assert {source.state for source in facts.sources.values()} == ({"ok"} if there else {"missing"})
+    for source in sources.values():
+        assert source.path.startswith(f"{tmp_path}/b\ufffdro")
+        assert encode(source)
+    assert encode(compose(24, "test", HostFacts(sources={}), facts))
+    keeper.close(NOW)
+    collector.close()
 
 
 def test_a_file_that_has_no_end_is_not_read_to_it(tmp_path):

@@ -27,6 +27,7 @@ from amiga_ws.snapshot import (
     Processes,
     Source,
     System,
+    shown_path,
 )
 
 logger = logging.getLogger(__name__)
@@ -234,7 +235,7 @@ class HostCollector:
         reachable = usage.used + usage.free
         per_mille = round(usage.used * 1000 / reachable) if reachable else 0
         return Disk(
-            mount=os.fsencode(mount).decode("utf-8", "replace"),  # any bytes may name a folder
+            mount=shown_path(mount),
             total=usage.total,
             used=used_share(usage.total, usage.used)[0],
             percent=per_mille / 10,

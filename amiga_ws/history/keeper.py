@@ -33,7 +33,7 @@ from amiga_ws.history.points import (
 )
 from amiga_ws.history.recent import Recent
 from amiga_ws.history.series import SERIES
-from amiga_ws.snapshot import Source
+from amiga_ws.snapshot import Source, shown_path
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Keeper:
 
     @property
     def _shown(self) -> str | None:
-        return None if self._path is None else str(self._path)
+        return None if self._path is None else shown_path(self._path)
 
     def _connect(self) -> Database:
         if self._database is None:

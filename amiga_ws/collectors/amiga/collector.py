@@ -35,6 +35,7 @@ from amiga_ws.snapshot import (
     SourceState,
     Task,
     TaskProcess,
+    shown_path,
 )
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class AmigaCollector:
         return None if model is None or not model.loaded else model
 
     def _update(self, now: float) -> None:
-        path = str(self._config.database)
+        path = shown_path(self._config.database)
         try:
             changed = self._database.changed()
             model = self._current_model(now)
@@ -275,7 +276,7 @@ class AmigaCollector:
         return made
 
     def _hooks_source(self, now: float) -> Source:
-        path = str(self._config.sessions)
+        path = shown_path(self._config.sessions)
         if self._hooks.state == "missing":
             return Source(
                 state="missing",
@@ -293,14 +294,15 @@ class AmigaCollector:
                 state="missing",
                 hint="set `amiga.transcripts` to Claude Code's projects directory to count all tokens",
             )
+        path = shown_path(root)
         if self._source.state not in ("ok", "loading"):
             hint = "transcripts are read together with AMIGA's database, and that is not being read"
-            return Source(state="missing", path=str(root), hint=hint)
+            return Source(state="missing", path=path, hint=hint)
         known = None if self._model is None else self._model.transcripts
         state = "loading" if known is None else known.state
         if state == "missing":
-            return Source(state="missing", path=str(root), hint="`amiga.transcripts` names no directory")
+            return Source(state="missing", path=path, hint="`amiga.transcripts` names no directory")
         if state == "error":
             error = one_line(known.error if known else "", 200)
-            return Source(state="error", path=str(root), error=error)
-        return Source(state="ok" if state == "ok" else "loading", as_of=now, path=str(root))
+            return Source(state="error", path=path, error=error)
+        return Source(state="ok" if state == "ok" else "loading", as_of=now, path=path)

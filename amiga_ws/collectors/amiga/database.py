@@ -160,7 +160,7 @@ class Database:
         try:
             path = str(self._copy()) if self.how == "copy" else self._real
             options = "mode=ro&immutable=1" if self.how == "immutable" else "mode=ro"
-            uri = f"file:{urllib.parse.quote(path)}?{options}"
+            uri = f"file:{urllib.parse.quote(os.fsencode(path))}?{options}"
             connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise DatabaseError(f"cannot be opened: {error}") from error
