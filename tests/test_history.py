@@ -404,6 +404,22 @@ def test_each_tier_forgets_at_its_own_age(path, keeper):
     assert ages == [[0], [0, 1], [0, 1, 15]]
 
 
+def test_a_clock_that_is_set_years_ahead_makes_nothing_forgotten(path, keeper):
+    keeper.note(NOW - DAY / 2, {"host.cpu": 1.0})
+    keeper.note(NOW, {"host.cpu": 2.0})
+    keeper.close(NOW)
+    before = [stored(path, tier.step) for tier in TIERS]
+    after = Keeper(path, 64)
+    after.open(NOW + 900 * DAY)
+    for minute in range(3):
+        after.note(NOW + 900 * DAY + 60 * minute, {"host.cpu": 3.0})
+        after.flush(NOW + 900 * DAY + 60 * minute)
+    after.note(NOW + 300, {"host.cpu": 4.0})
+    after.close(NOW + 300)
+    for tier, kept in zip(TIERS, before, strict=True):
+        assert kept.keys() <= stored(path, tier.step).keys()
+
+
 def test_the_file_stays_within_its_size_and_the_oldest_go_first(path):
     keeper = Keeper(path, 8)
     keeper.open(NOW)

@@ -185,6 +185,13 @@ class Database:
             found += self._db.execute(question, (slot, tier.step, max(slot, start), until))
         return found
 
+    def newest(self) -> int | None:
+        """The last hour (its start, epoch) of which there is something; None in an empty file."""
+        found: int | None = self._db.execute(
+            "SELECT max(time) FROM points WHERE step = ?", (HOURS.step,)
+        ).fetchone()[0]
+        return found
+
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""
         used = self._number("PRAGMA page_count") * self._number("PRAGMA page_size")

@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 
 from amiga_ws.history.database import BROKEN, FULL, MIB, Database, NewerError, move_aside, primary_code
 from amiga_ws.history.points import (
@@ -57,6 +58,8 @@ class Keeper:
         self._database: Database | None = None
         self._recent = Recent()
         self._pending: Tallies = {}  # FINEST's slots that are not on disk
+        self._newest: float | None = None  # what was recorded last (epoch) when the file was opened
+        self._opened = 0.0  # monotonic; when that was
         self._tidied = float("-inf")
         self._written: float | None = None  # when something was last written, wall clock
         self._cut = False  # the oldest points went for want of room
@@ -105,7 +108,7 @@ class Keeper:
                 self._written = now
             if not 0 <= now - self._tidied < TIDY_EVERY_S:
                 self._tidied = now
-                database.forget(now)
+                database.forget(self._no_later(now))
                 if database.shrink(int(self._most_mb * MIB * FULL_SHARE)):
                     self._cut = True
             self._good(now)
@@ -180,7 +183,18 @@ class Keeper:
                     raise
                 self._move_aside()
                 self._database = Database(self._path)
+            self._newest, self._opened = self._database.newest(), monotonic()
         return self._database
+
+    def _no_later(self, now: float) -> float:
+        """`now`, or what was recorded last and the time since, if that is less.
+
+        A clock that is set years ahead for a while must not make us forget everything; of a time in which nobody
+        recorded there is nothing to forget.
+        """
+        if self._newest is None:
+            self._newest = now
+        return min(now, self._newest + monotonic() - self._opened)
 
     def _move_aside(self) -> None:
         if self._path is not None:
