@@ -152,6 +152,17 @@ async def test_sockets_that_wait_are_connections_of_the_server(start):
     assert (await server.websocket()).reply.status == 503
 
 
+async def test_sockets_that_wait_are_connections_of_their_address(start):
+    server = await start("limits.connections_per_address=3")
+    waiting = [await knocking(server) for _ in range(3)]
+    refused = await server.websocket({})
+    assert refused.reply.status == 429
+    for peer in waiting:
+        await peer.say("authenticate", {"token": server.token()})
+        assert (await peer.next())["event"] == "connected"
+    assert server.hub.connections_of(address="127.0.0.1") == 3
+
+
 @pytest.mark.parametrize("origin", ["http://evil.example", "null"])
 async def test_a_foreign_page_may_not_even_knock(server, origin):
     assert (await server.websocket({"Origin": origin})).reply.status == 403

@@ -270,7 +270,7 @@ class Guarded(RequestHandler):
 
     def _check_address(self) -> None:
         now, address = self.services.clock.monotonic(), self.address
-        limits, hub = self.services.settings.limits, self.services.hub
+        limits, hub, pending = self.services.settings.limits, self.services.hub, self.services.pending
         if not self.stream:
             if self.rate_limited and (wait := self.services.rates.requests.take(address, now)):
                 raise temporary(
@@ -281,9 +281,10 @@ class Guarded(RequestHandler):
             raise unavailable("the server is shutting down")
         if wait := self.services.rates.new_connections.take(address, now):
             raise temporary(429, "limits.new_connections_per_second", "too many new connections", wait)
-        if hub.connections_of(address=address) >= limits.connections_per_address:
+        # Who has not brought a credential yet may, at any moment.
+        if hub.connections_of(address=address) + pending[address] >= limits.connections_per_address:
             raise temporary(429, "limits.connections_per_address", "too many connections from your address")
-        if hub.connections_of() + self.services.pending.total() >= self.services.max_connections:
+        if hub.connections_of() + pending.total() >= self.services.max_connections:
             raise temporary(503, "limits.connections", "the server has all the connections it may have")
 
     def _check_origin(self) -> tuple[str | None, bool]:
