@@ -15,6 +15,8 @@ from amiga_ws.handlers.credentials import (
     token_in_query,
 )
 
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
+
 
 class Connection:
     """What Tornado's request asks of its connection."""
@@ -95,6 +97,12 @@ def test_any_subprotocol_header_is_a_credential_nothing_or_ambiguous(value):
         "/ws?a=%65yJhbGciOi",
         "/ws?%74oken=x",
         "/ws?a=1&a=eyJh",
+        f"/?{JWT}",
+        f"/?a=1&{JWT}=",
+        f"/?{JWT.replace('eyJ', '%65yJ', 1)}",
+        f"/?x=Bearer%20{JWT}",
+        f"/?x=Bearer+{JWT}",
+        f"/?x=token:{JWT}",
     ],
 )
 def test_something_like_a_token_in_the_address_is_seen(uri):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote_plus
 
 from tornado.httputil import HTTPServerRequest
 
+from amiga_ws.log import without_tokens
 from amiga_ws.wire import BEARER_SUBPROTOCOL, SUBPROTOCOL
 
 QUERY_NAMES = frozenset({"token", "access_token", "jwt"})
@@ -25,7 +27,8 @@ class Credential:
 
 def token_in_query(request: HTTPServerRequest) -> bool:
     """Whether the address carries something like a token (RFC 6750, 2.3 advises against it)."""
-    return any(
+    text = unquote_plus(request.query)
+    return without_tokens(text) != text or any(
         name.lower() in QUERY_NAMES or any(value.lstrip().startswith(JWT_PREFIX) for value in values)
         for name, values in request.query_arguments.items()
     )
