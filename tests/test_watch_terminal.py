@@ -374,12 +374,20 @@ def test_the_live_table_is_redrawn_in_place_and_the_terminal_is_given_back(threa
             frame = terminal.until(lambda frame: len(frame) == 12)
             assert max(map(len, frame)) <= 60
             assert terminal.end() == 0
+        assert set(re.findall(r"heard ([^,\x1b]+?) ago", terminal.seen)) <= {"0s", "1s", "2s", "3s"}
         assert terminal.seen.startswith("\x1b[?1049h\x1b[?25l")
         assert terminal.seen.endswith("\x1b[?25h\x1b[?1049l")
         assert "\x1b[1m" in terminal.seen
         assert "owned\x07" not in terminal.seen
         assert "\x9b" not in terminal.seen
         assert not ESCAPES.sub("", terminal.seen).count("\x1b")
+
+
+def test_a_terminal_that_has_no_size_shows_the_table_all_the_same(threaded):
+    """As of a serial line, or of a container that nobody told one."""
+    with threaded() as server, Terminal(server, columns=0, rows=0) as terminal:
+        terminal.until(has("CPU 12%"))
+        assert terminal.end() == 0
 
 
 def test_no_color_leaves_the_colours_out(threaded):

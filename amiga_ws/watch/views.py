@@ -23,7 +23,7 @@ from amiga_ws.wire import METRICS_PATCH, METRICS_UPDATE
 
 STALE_S = 5.0  # without a stream before values are called stale
 REDRAW_S = 0.1  # at most so often, whatever arrives
-WIDE = 120  # columns where nobody says how many
+WIDE, HIGH = 120, 24  # columns and lines where nobody says how many
 UNLIMITED = 10_000
 
 # What a terminal is told (ECMA-48; the private modes are xterm's): another screen, no cursor, no wrapping.
@@ -163,7 +163,7 @@ class Screen:
         self._snapshot: Snapshot | None = None
         self._phase = Phase("connecting")
         self._gone_at: float | None = time.monotonic()  # since when there is no stream; None while there is
-        self._heard_at = 0.0  # monotonic, of the last event
+        self._heard_at = 0.0  # monotonic, of the last event, or of the beginning of the stream
         self._drawn_at = 0.0
         self._ahead_s: float | None = None  # how far the server's clock is ahead of ours
         self._notice = ""
@@ -183,6 +183,7 @@ class Screen:
         self._phase = phase
         if phase.name == "live":
             self._gone_at = None
+            self._heard_at = time.monotonic()
         elif self._gone_at is None:
             self._gone_at = time.monotonic()
         self.tick()
@@ -229,9 +230,10 @@ class Screen:
 
     def _size(self) -> tuple[int, int]:
         try:
-            return os.get_terminal_size(self._out.fileno())
+            columns, height = os.get_terminal_size(self._out.fileno())
         except OSError:  # it has just gone
-            return WIDE, 24
+            columns, height = 0, 0
+        return columns or WIDE, height or HIGH  # a serial line says 0 x 0
 
 
 def read(document: dict[str, Any]) -> Snapshot:
