@@ -25,6 +25,7 @@ except ModuleNotFoundError as missing:
         "In a checkout scripts/run installs what is needed and starts; else: pip install PATH-OF-THE-CHECKOUT"
     )
 
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 EXIT_PIPE = 141  # 128 + SIGPIPE
 
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 2 for what was asked wrongly, with one sentence."""
+    _open_standard_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["simulate"]:
         from amiga_ws.simulate import main as simulate  # noqa: PLC0415 - SQLite is no use to the others
@@ -75,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """The parsed command, with its errors told as sentences."""
+    _open_standard_streams()
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -85,9 +88,38 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read has left (`| head`); Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return EXIT_PIPE
+    except OSError as error:
+        if not _output_is_stuck():
+            raise
+        _give_up_output()
+        sys.stderr.write(f"amiga_ws: cannot write to standard output: {error.strerror}\n")
+        return EXIT_FAILED
     return code
+
+
+def _open_standard_streams() -> None:
+    """Where one is closed (`>&-`) Python has None, and its number would go to the next file that is opened."""
+    # Of stdout writing fails as before: what was asked for must not be lost without a word.
+    modes = {"stdin": os.O_RDONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRONLY}
+    for number, (name, mode) in enumerate(modes.items()):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, mode), number)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - it stays
+
+
+def _output_is_stuck() -> bool:
+    """Whether it is stdout that cannot be written: an error does not say of what it is."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError:
+        return True
+    return False
+
+
+def _give_up_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

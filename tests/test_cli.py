@@ -57,6 +57,17 @@ def authority(folder):
 # -- the command itself --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("to", "why"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")]
+)
+@pytest.mark.parametrize("words", ["token --subject ada", "config", "serve --set server.port=0"])
+def test_an_output_that_takes_nothing_is_told_in_a_sentence(folder, words, to, why):
+    done = completed(["/bin/sh", "-c", f"exec {sys.executable} -m amiga_ws {words} {to}"], env=importing_us())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == f"amiga_ws: cannot write to standard output: {why}"
+    assert "Traceback" not in done.stderr
+
+
 def test_help_names_every_command(command):
     code, out, _ = command("--help")
     assert code == 0

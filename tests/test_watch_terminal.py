@@ -50,6 +50,19 @@ def watch(server, *options, token=None, typed="", variables=None):
     )
 
 
+def by_shell(server, to, *options):
+    """As `watch`, with the standard streams as a shell makes them of `to`."""
+    return subprocess.run(  # noqa: S603 - the tests' own command
+        ["/bin/sh", "-c", f'exec "$@" {to}', "sh", *SCRIPT, server.url, *options],
+        env=clean_environment(AMIGA_WS_TOKEN=server.token()),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WITHIN_S,
+    )
+
+
 @contextlib.contextmanager
 def watching(server, *options):
     """The script while it runs, its token in the environment."""
@@ -112,6 +125,27 @@ def test_a_reader_that_leaves_is_no_error(threaded):
         server.amiga.total = 12
         assert process.wait(WITHIN_S) == 141
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--once",)])
+@pytest.mark.parametrize(
+    ("to", "why"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")]
+)
+def test_an_output_that_takes_nothing_is_told_in_a_sentence(threaded, options, to, why):
+    with threaded() as server:
+        done = by_shell(server, to, *options)
+    told = f"amiga_ws: cannot write to standard output: {why}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+def test_closed_streams_that_are_not_needed_are_not_missed(threaded):
+    with threaded() as server:
+        done = by_shell(server, "<&- 2>&-", "--once")
+        assert done.returncode == 0
+        assert "OK all clear" in done.stdout
+        done = by_shell(server, "<&-", "--token", "-")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "a token is needed" in done.stderr
 
 
 # -- ending ---------------------------------------------------------------------------------------

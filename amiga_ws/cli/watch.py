@@ -19,8 +19,8 @@ HELP = "follow a server from a terminal: a live table, or JSON lines"
 TOKEN_VARIABLE = "AMIGA_WS_TOKEN"  # noqa: S105 - a name, no token
 EXIT_STOPPED, EXIT_SIGN_IN = 1, 3
 EPILOG = """
-exit codes: 0 ended as asked (also by Ctrl-C), 1 no connection, or the server ended it for good,
-2 misuse, 3 not signed in, or not allowed
+exit codes: 0 ended as asked (also by Ctrl-C), 1 no connection, the server ended it for good, or nothing can be
+written, 2 misuse, 3 not signed in, or not allowed
 """
 
 
