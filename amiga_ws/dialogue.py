@@ -102,8 +102,8 @@ class Dialogue:
         window = self._hub.window(config.hours)
         state = self._hub.advance(window)
         seq, why = (NOTHING_SENT, None) if request.resume is None else window.find(request.resume)
-        if not config.delta and seq != state.seq:
-            seq = NOTHING_SENT  # without deltas an older state cannot be continued, only replaced
+        if seq != state.seq and not (config.delta and window.patches(seq)):
+            seq = NOTHING_SENT  # an older state cannot be continued, only replaced
         self._hub.leave_group(client)
         client.subscribe(config, window, seq)
         self._hub.join_group(client, config)

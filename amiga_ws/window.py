@@ -83,6 +83,10 @@ class Window:
             found = self._updates[base_seq] = self._make_update(base_seq)
         return found
 
+    def patches(self, base_seq: int) -> bool:
+        """Whether it is a patch that brings `base_seq` to the newest state."""
+        return self.update_from(base_seq).event == METRICS_PATCH
+
     def _make_update(self, base_seq: int) -> Message:
         newest, base = self.newest, self._bases.get(base_seq)
         assert newest is not None  # noqa: S101 - clients are subscribed after the first advance

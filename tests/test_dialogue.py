@@ -10,6 +10,8 @@ from fakes import Rooms, identity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amiga_ws import window as window_room
+from amiga_ws.patch import Operation
 from amiga_ws.window import MAX_BASES
 
 
@@ -200,6 +202,15 @@ async def test_resume_without_delta_replaces_an_older_state(rooms):
     rooms.feed.total += 1
     resumed, _, rest = await come_back(rooms, position, delta=False)
     assert (resumed, names(rest)) == (False, ["metrics_update"])
+
+
+async def test_resume_where_a_patch_would_not_be_smaller_is_told_as_the_full_state_it_is(rooms, monkeypatch):
+    position = (await rooms.viewer()).client.position
+    rooms.feed.total += 1
+    long = [Operation(op="replace", path="/instance", value="x" * 10_000)]
+    monkeypatch.setattr(window_room, "diff", lambda base, newest: long)
+    resumed, why, rest = await come_back(rooms, position)
+    assert (resumed, why, names(rest)) == (False, None, ["metrics_update"])
 
 
 async def test_position_of_another_life_is_told_apart(rooms):
