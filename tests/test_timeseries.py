@@ -93,7 +93,11 @@ async def test_a_time_of_its_own_is_answered_in_finer_steps(server):
     assert found["to"] <= time.time() + found["step"]
     found = (await server.ask_as(token, f"{PATH}?series=host.cpu&from={now - 90:.0f}")).json
     assert found["to"] >= now
-    wrong = ("from=5.5", "from=x", "from=9&to=5", "from=5&to=9", f"from={now + 60:.0f}")
+    # The moments we hand out are no whole numbers.
+    found = (await server.ask_as(token, f"{PATH}?series=host.cpu&from={now - 90:.3f}&to={now - 30:.3f}")).json
+    assert found["from"] <= now - 90
+    assert now - 30 <= found["to"] <= now - 26
+    wrong = ("from=x", "from=9&to=5", "from=5&to=9", f"from={now + 60:.0f}")
     for query in wrong:
         reply = await server.ask_as(token, f"{PATH}?{query}")
         assert (query, reply.status) == (query, 400)

@@ -36,8 +36,8 @@ class TimeseriesQuery(msgspec.Struct, frozen=True, rename={"since": "from", "unt
         Meta(max_length=MOST_TEXT),
     ] = ()
     hours: Annotated[int, Meta(ge=HOURS_RANGE[0], le=HOURS_RANGE[1])] = DEFAULT_HOURS
-    since: Annotated[int, Meta(ge=0, le=LATEST, description="epoch; 0: the last `hours`")] = 0
-    until: Annotated[int, Meta(ge=0, le=LATEST, description="epoch; 0: now")] = 0
+    since: Annotated[float, Meta(ge=0, le=LATEST, description="epoch; 0: the last `hours`")] = 0
+    until: Annotated[float, Meta(ge=0, le=LATEST, description="epoch; 0: now")] = 0
     spans: bool = False
     format: Annotated[Literal["", "json", "csv"], Meta(description="a file; empty: none")] = ""
 
@@ -75,8 +75,8 @@ class Timeseries(Api):
         if not asked.since:
             return None
         now = self.services.clock.wall()
-        start = max(float(asked.since), now - HOURS_RANGE[1] * HOUR_S)
-        end = min(float(asked.until or now), now)
+        start = max(asked.since, now - HOURS_RANGE[1] * HOUR_S)
+        end = min(asked.until or now, now)
         if start >= end:
             raise HTTPError(400, "from lies before to, and before now")
         return start, end

@@ -63,14 +63,16 @@ def _value(handler: RequestHandler, field: inspect.Field) -> Any:
     name, kind = field.encode_name, field.type
     if isinstance(kind, inspect.Metadata):  # a description around it
         kind = kind.type
-    if isinstance(kind, inspect.IntType):
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
         value = number(handler, name, field.default)
-        if value != int(value):
-            raise HTTPError(400, f"{name} is a whole number")
+        if isinstance(kind, inspect.IntType):
+            if value != int(value):
+                raise HTTPError(400, f"{name} is a whole number")
+            value = int(value)
         least, most = kind.ge, kind.le
         if least is None or most is None:
             raise TypeError(f"{name} has no range")  # whatever a peer can make grow has a cap
-        return min(max(int(value), least), most)
+        return min(max(value, least), most)
     if isinstance(kind, inspect.VarTupleType):
         return tuple(filter(None, text(handler, name, kind.max_length or MOST_CHARS).split(",")))
     if isinstance(kind, inspect.BoolType):
