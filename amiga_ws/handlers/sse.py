@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from typing import ClassVar
 
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from amiga_ws import spread
@@ -20,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_RANGE_MS = (2000, 5000)  # an EventSource's wait before it comes back, drawn for each
 MAX_LAST_EVENT_ID = 64
+MOST_INPUT = 16 * 1024  # bytes after the request, all in all
 EVENT_STREAM = "text/event-stream"
 CONTENT_TYPE = f"{EVENT_STREAM}; charset=utf-8"
 
@@ -54,6 +58,10 @@ class MetricsEvents(Guarded):
         if stream.closed():
             leave()  # while we wrote; a callback set after that is never called
             return
+        with suppress(StreamClosedError):
+            # Tornado notices that a peer has left while it reads, or nothing has been read that nobody wants: an empty
+            # line too many would keep its slot. Who goes on and on is let go.
+            asyncio.ensure_future(stream.read_bytes(MOST_INPUT)).add_done_callback(lambda _: stream.close())
         try:
             await self.services.dialogue.subscribe(client, request)
         except Exception:
