@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 
 import pytest
@@ -55,6 +56,15 @@ async def test_it_tells_how_amiga_and_its_sources_stand(server):
     assert found["process_resident_memory_bytes",] > 1e6
     assert found["process_open_fds",] > 3
     assert abs(found["process_start_time_seconds",] - time.time()) < 1e6
+
+
+async def test_it_is_gzipped_for_who_takes_that(server):
+    reply = await server.ask_as(server.token(), "/metrics", {"Accept-Encoding": "gzip"})
+    assert reply.header("Content-Encoding") == "gzip"
+    assert any(
+        family.name == "amiga_ws_clients" for family in text_format(gzip.decompress(reply.body).decode())
+    )
+    assert (await server.ask_as(server.token(), "/metrics")).header("Content-Encoding") is None
 
 
 async def test_the_loop_says_how_late_it_was(server):

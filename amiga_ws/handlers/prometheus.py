@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amiga_ws import __version__
+from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import Services
 from amiga_ws.handlers.operations import answers
 from amiga_ws.handlers.refusals import Problem, RefusedError
@@ -57,7 +58,7 @@ class Metrics(Api):
         registry.register(_Exposition(self.services, snapshot))
         encode, content_type = choose_encoder(self.request.headers.get("Accept", ""))
         self.set_header("Content-Type", content_type)
-        self.finish(encode(registry))
+        finish_compressed(self, encode(registry))
 
 
 class _Exposition:
