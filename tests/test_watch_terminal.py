@@ -323,6 +323,14 @@ def test_into_a_pipe_it_writes_a_line_when_something_has_changed(threaded):
         assert "CPU 81%" in process.stdout.readline()
 
 
+@pytest.mark.parametrize("interval", ["0.00001", "1e300"])
+@pytest.mark.parametrize("transport", [(), ("--sse",)])
+def test_an_interval_of_any_size_is_put_into_its_range(threaded, transport, interval):
+    with threaded() as server:
+        done = watch(server, "--once", "--interval", interval, *transport)
+    assert (done.returncode, "OK all clear" in done.stdout) == (0, True), done.stderr
+
+
 def test_a_clamped_window_is_told(threaded):
     with threaded() as server:
         done = watch(server, "--once", "--hours", "999")

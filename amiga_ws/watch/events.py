@@ -30,6 +30,7 @@ from amiga_ws.watch.streams import (
 from amiga_ws.wire import METRICS_UPDATE
 
 OK = 200
+MOST_INTERVAL_S = 1e6  # far beyond what any server allows
 
 
 class EventStream(HTTPMessageDelegate):
@@ -77,7 +78,8 @@ class EventStream(HTTPMessageDelegate):
         query = {"hours": wanted.hours, "delta": int(wanted.delta)}
         target = f"{address.events_target}?{urlencode(query)}"
         if wanted.interval_s is not None:
-            target += f"&interval={wanted.interval_s:g}"
+            # Never with an exponent, which the query has not; the server says what it makes of it.
+            target += f"&interval={min(wanted.interval_s, MOST_INTERVAL_S):f}"
         headers = HTTPHeaders({"Host": address.authority, "Accept": "text/event-stream", **access.headers})
         if resume is not None:
             headers["Last-Event-ID"] = resume
