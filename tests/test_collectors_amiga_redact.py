@@ -144,6 +144,8 @@ def test_a_telegram_token_is_masked_also_in_the_address_of_its_bot():
         "author: bob, authors=3",
         "see https://docs.example.org/api?page=2",
         "<b>not our business</b>",
+        "AuthError: user not found",
+        "aiohttp.TokenExpiredError: sign in again",
     ],
 )
 def test_ordinary_text_stays_as_it_is(text):

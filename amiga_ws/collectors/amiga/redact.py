@@ -19,13 +19,14 @@ _WORD = re.compile(
     r"|(?:api|private|access|session|account)[_ -]?key|connection[_ -]?string",
     re.IGNORECASE,
 )
-# Names that only look like it: counts of tokens, what has passed.
+# Names that only look like it: counts of tokens, what has passed, errors, which say what is wrong.
 _COUNT = (
     r"(?:max|min|num|total|input|output|in|out|cached?|creation|read|write|prompt|completion|reasoning|thinking"
     r"|used|usage|count|limit|budget|left|remaining|to_sample)"
 )
 _HARMLESS = re.compile(
-    rf"(?:{_COUNT}[_. -]?)*+(?:tokens|token(?=[_ -]?(?:count|usage|limit|budget)))(?:[_. -]?{_COUNT})*+|pass(?:ed)?",
+    rf"(?:{_COUNT}[_. -]?)*+(?:tokens|token(?=[_ -]?(?:count|usage|limit|budget)))(?:[_. -]?{_COUNT})*+|pass(?:ed)?"
+    r"|.*(?:error|exception|warning)",
     re.IGNORECASE,
 )
 
