@@ -150,6 +150,26 @@ def test_a_task_in_the_row_of_a_deleted_one_is_seen_at_once(amiga, collector, go
     assert (facts.totals.total, facts.totals.running) == (300 - gone + 1, 1)
 
 
+@pytest.mark.timeout(20)
+def test_a_deleted_row_with_the_highest_id_there_can_be_is_not_looked_for_below(amiga, collector):
+    """Whoever writes the file chooses the ids."""
+    amiga.task("aaaaaa", "completed", at=NOW - 60)
+    amiga.task("bbbbbb", "completed", at=NOW - 50)
+    amiga.db.execute("UPDATE tasks SET rowid = 9223372036854775807 WHERE task_id = 'bbbbbb'")
+    assert read(collector).totals.total == 2
+    amiga.db.execute("DELETE FROM tasks WHERE task_id = 'bbbbbb'")
+    amiga.task("cccccc", "running", at=NOW)
+    facts = collector.collect(DAY)
+    assert {task.task_id for task in facts.tasks} >= {"aaaaaa", "cccccc"}
+    for _ in range(3):
+        facts = collector.collect(DAY)
+    assert facts.totals.total == 2
+    amiga.db.execute("DELETE FROM tasks")
+    for _ in range(3):
+        facts = collector.collect(DAY)
+    assert facts.totals.total == 0
+
+
 def test_those_at_work_come_as_they_keep_their_places(amiga, collector):
     """The longest at it first; of pending ones the newest, AMIGA forgets those queued before a restart."""
     for number, status in enumerate(["pending", "running", "pending", "running", "pending", "completed"]):

@@ -318,8 +318,9 @@ class Tail:
             self._put(rows)
             if rows:
                 self._task_rowid = rows[-1][0]
-            elif self._task_rowid:  # deleted
-                self._task_rowid = max(0, self._task_rowid - SWEEP_ROWS)
+            elif self._task_rowid:  # deleted, and perhaps some before it; more than a few the sweep finds
+                newest = database.query("SELECT max(rowid) FROM tasks")[0][0] or 0
+                self._task_rowid = max(0, newest - SWEEP_ROWS)
                 continue
             if len(rows) < TASK_ROWS:
                 return True

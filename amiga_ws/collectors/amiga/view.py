@@ -244,7 +244,7 @@ def _sessions(
 ) -> Sessions:
     rows = [session(model, owner, now) for owner in model.calls.newest_owners()[:MAX_SESSIONS]]
     unrecorded = hook_only(model, since)
-    rows += [hook_session(model, log, last, now) for log, last in unrecorded[-MAX_SESSIONS:]]
+    rows += [hook_session(model, log, last, now) for log, last in unrecorded[:MAX_SESSIONS]]
     rows = [row for row in rows if (row.last_activity or 0.0) >= since]
     rows.sort(key=lambda row: (-(row.last_activity or 0.0), row.session_id))
     live = [_calm(row) for row in rows if row.state != "ended"][:MAX_SESSIONS]
@@ -280,12 +280,14 @@ def session(model: Model, owner: Owner, now: float) -> Session:
 
 def hook_only(model: Model, since: float) -> list[tuple[HookSession, float]]:
     """Sessions that the hook logs know and the database does not, with when each moved last, if that is not before
-    `since`; the one written to last at the end."""
-    return [
-        (log, log.last)
-        for log in model.hooks.sessions.values()
-        if log.last is not None and log.last >= since and not _has_rows(model, log)
-    ]
+    `since`; the one written to last first."""
+    found: list[tuple[HookSession, float]] = []
+    for log in reversed(model.hooks.sessions.values()):
+        if log.mtime < since:
+            break  # so are all the others
+        if log.last is not None and log.last >= since and not _has_rows(model, log):
+            found.append((log, log.last))
+    return found
 
 
 def hook_session(model: Model, log: HookSession, last: float, now: float) -> Session:
