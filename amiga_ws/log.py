@@ -12,7 +12,8 @@ from collections.abc import Callable
 from amiga_ws.ratelimit import BucketTable
 
 # Three base64url parts: a JWT, wherever it came from. The signature's absence does not make it harmless.
-_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(\.[\w-]*)?")
+# No character is looked at for two beginnings, or 16 KiB that are made for it take 0.16 s.
+_JWT = re.compile(r"eyJ(?:(?!eyJ)[\w-]){8,}+\.[\w-]++(?:\.[\w-]*+)?")
 # C0 but the line end (tracebacks), DEL, C1 and the Unicode line separators: a terminal would obey them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in [*range(10), *range(11, 32), *range(127, 160)]}
 _CONTROLS |= {0x2028: "\\u2028", 0x2029: "\\u2029"}

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import floods
 from floods import Target, flood
@@ -77,26 +77,21 @@ def head(target: Target, method: str, path: str, *lines: str, end: str = "\r\n\r
     return ("\r\n".join([f"{method} {path} HTTP/1.1", *own, *lines]) + end).encode()
 
 
-@flood("silent connections")
-async def silent(target: Target) -> None:
-    async with crowd(target, b"") as peers:
-        target.done["let in"] += EACH
-        await drip(target, peers, b"")
+def dripping_flood(name: str, opening: Callable[[Target], bytes], drop: bytes) -> None:
+    """Register: a crowd that begins, and goes on by a drop a second (b"": not at all)."""
+
+    @flood(name)
+    async def attack(target: Target) -> None:
+        async with crowd(target, opening(target)) as peers:
+            target.done["let in"] += EACH
+            await drip(target, peers, drop)
 
 
-@flood("slow heads")
-async def slow_heads(target: Target) -> None:
-    async with crowd(target, head(target, "GET", "/health", end="\r\n")) as peers:
-        target.done["let in"] += EACH
-        await drip(target, peers, b"X: y\r\n")
-
-
-@flood("slow bodies")
-async def slow_bodies(target: Target) -> None:
-    opening = head(target, "POST", "/api/session", "Content-Length: 60000")
-    async with crowd(target, opening) as peers:
-        target.done["let in"] += EACH
-        await drip(target, peers, b"x")
+dripping_flood("silent connections", lambda _: b"", b"")
+dripping_flood("slow heads", lambda target: head(target, "GET", "/health", end="\r\n"), b"X: y\r\n")
+dripping_flood(
+    "slow bodies", lambda target: head(target, "POST", "/api/session", "Content-Length: 60000"), b"x"
+)
 
 
 @flood("slow reads")
@@ -149,6 +144,7 @@ def request_flood(name: str, method: str, path: str, *lines: str, body: bytes = 
 request_flood("requests", "GET", "/api/metrics/overview")
 request_flood("64 KiB of cookies", "GET", "/api/session", f"Cookie: {HUGE}")
 request_flood("3,000 arguments", "GET", f"/api/tasks?{'a=1&' * 3000}")
+request_flood("tokens in the query", "GET", f"/health?{'eyJ' * 5_000}")
 request_flood("2,000 headers", "GET", "/health", *["X: y"] * 2000)
 request_flood("60,000 nested brackets", "POST", "/api/admin/revocations", body=DEEP)
 for size, name in ((7000, "7 KiB"), (5_000_000, "5 MB")):

@@ -18,25 +18,15 @@ from pathlib import Path
 
 import floods
 from floods import Target, flood
-from floods_http import EACH, crowd, drip
+from floods_http import dripping_flood
 
 floods.FLOODS.clear()  # the others have their run
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # how a ClientHello of 512 bytes begins
 
 
-@flood("silent clients")
-async def silent(target: Target) -> None:
-    async with crowd(target, b"") as peers:
-        target.done["let in"] += EACH
-        await drip(target, peers, b"")
-
-
-@flood("half a ClientHello")
-async def half(target: Target) -> None:
-    async with crowd(target, HELLO) as peers:
-        target.done["let in"] += EACH
-        await drip(target, peers, b"\0")
+dripping_flood("silent clients", lambda _: b"", b"")
+dripping_flood("half a ClientHello", lambda _: HELLO, b"\0")
 
 
 @flood("handshakes")
