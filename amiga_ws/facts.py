@@ -50,9 +50,7 @@ FRESH_S = 0.9
 # How long a window that was asked for is read along with others: longer than anybody waits for his
 # refresh, so that a read for somebody else cannot take his window away before he has composed it.
 WANTED_S = 2.0
-MAX_WANTED = (
-    32  # windows read at once: 16 can be in use, and REST may ask for any of 168, one after the other
-)
+MAX_WANTED = 32  # windows read at once: 16 can be in use, and REST may ask for any of 168 one after the other
 
 
 class _Worker:

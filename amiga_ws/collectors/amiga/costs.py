@@ -25,7 +25,7 @@ from amiga_ws.collectors.amiga.database import Database, id_list
 from amiga_ws.collectors.amiga.files import read_regular
 from amiga_ws.collectors.amiga.ledger import UNKNOWN_MODEL, Answer, Ledger
 from amiga_ws.collectors.amiga.prices import Tokens
-from amiga_ws.collectors.amiga.times import AHEAD_S, Times
+from amiga_ws.collectors.amiga.times import AHEAD_S, REPEATED_S, Times
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ USAGE_LIMIT_BYTES = (
 )  # 55,000 chats; parsing it holds all threads for 0.05 s, for 0.2 s if it was made to
 USAGE_SMALL_BYTES, USAGE_EVERY_S = 1 << 20, 10.0  # a larger one is read at most so often
 MAX_RECORDS = 100_000  # of usage.json that are looked at: it can hold two million empty ones
-REPEATED_S = 3600.0  # of a clock change
 MAX_SEEN = 100_000
 MAX_BOOKED = 5_000  # Task rows that may still be taken back, the newest
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")

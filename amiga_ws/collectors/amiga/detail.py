@@ -21,6 +21,7 @@ from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.redact import one_line, redact, redact_json
 from amiga_ws.collectors.amiga.tail import succeeded
 from amiga_ws.collectors.amiga.tasks import TaskRecord
+from amiga_ws.collectors.amiga.times import REPEATED_S
 from amiga_ws.questions import Calls, LogEntry, SessionDetail, TaskDetail, ToolCall
 from amiga_ws.snapshot import Session
 
@@ -34,8 +35,6 @@ MAX_TEXT = 4_000
 MAX_PARAMETERS = 6_000  # characters read of one call's; AMIGA cuts each string in them at 500
 MAX_RAW_PARAMETERS = 2_000  # shown where they are no JSON, as they are when cut
 MAX_SESSIONS = 20
-
-REPEATED_S = 3600.0  # of a clock change
 
 Parse = Callable[[object, float], float | None]  # Times.parse
 

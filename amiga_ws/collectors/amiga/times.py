@@ -15,6 +15,7 @@ from typing import TypeVar
 
 # What lies further ahead of now counts as so far ahead: no clock is a day off, and sums go to the newest hour there is.
 AHEAD_S = 86400.0
+REPEATED_S = 3600.0  # what a clock change in autumn has twice
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
 _USUAL_CHARS = 26  # "2026-11-21T03:18:28.248341"

@@ -31,9 +31,7 @@ MAX_FILES = 20_000
 MAX_DEPTH = 4
 BUDGET_BYTES = 6 << 20  # per reading
 MAX_SEEN = 1_000_000
-MAX_BOOKED = (
-    10_000  # answers that may still grow: the lines of one lie close together, and a reading has fewer
-)
+MAX_BOOKED = 10_000  # answers that may still grow: the lines of one lie close together
 SYNTHETIC = "<synthetic>"  # Claude Code's own lines: no model was asked
 
 
