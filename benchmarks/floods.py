@@ -130,7 +130,7 @@ async def frames_of(reader: asyncio.StreamReader, take: Callable[[int, bytes], N
     while True:
         first, size = await reader.readexactly(2)
         if size > 125:  # noqa: PLR2004 - RFC 6455, 5.2
-            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")  # noqa: PLR2004
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")  # noqa: PLR2004 - likewise
         take(first, await reader.readexactly(size))
 
 

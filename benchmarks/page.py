@@ -22,13 +22,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout, whatever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "e2e"))
+
+from installed import Site  # from the tests: a server with a simulated AMIGA
+from page_peers import peers
+from playwright.sync_api import Browser, CDPSession, Page, WebSocketRoute, sync_playwright
+
 CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(CHECKOUT / "tests" / "e2e"), str(CHECKOUT / "tests"), str(CHECKOUT)]
-
-from installed import Site  # noqa: E402 - from the tests: a server with a simulated AMIGA
-from page_peers import peers  # noqa: E402
-from playwright.sync_api import Browser, CDPSession, Page, WebSocketRoute, sync_playwright  # noqa: E402
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOADS = 5
 BEAT_S = 0.05  # 20 Hz

@@ -218,7 +218,7 @@ class Viewer:
         first, size = await reader.readexactly(2)
         if size == 126:  # noqa: PLR2004 - RFC 6455, 5.2
             size = int.from_bytes(await reader.readexactly(2), "big")
-        elif size == 127:  # noqa: PLR2004
+        elif size == 127:  # noqa: PLR2004 - RFC 6455, 5.2
             size = int.from_bytes(await reader.readexactly(8), "big")
         payload = await reader.readexactly(size)
         if first & 0x0F == 0x8:  # noqa: PLR2004 - close

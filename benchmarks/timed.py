@@ -35,7 +35,7 @@ def time_passes() -> None:
         passes.clear()
         os.write(1, f"{told}\n".encode())
 
-    selectors.EpollSelector.select = timed  # type: ignore[assignment,method-assign]
+    selectors.EpollSelector.select = timed  # type: ignore[assignment,method-assign]  # to time it
     signal.signal(signal.SIGUSR1, tell)
 
 

@@ -24,7 +24,7 @@ def main(command: str) -> int:
         module = importlib.import_module("amiga_ws.cli." + command)
     except ImportError as error:
         return _in_venv("the module {} cannot be used".format(error.name))  # noqa: UP032 - see above
-    import argparse  # noqa: PLC0415
+    import argparse  # noqa: PLC0415 - not before it is known that this Python will do
 
     name = Path(sys.argv[0]).name
     parser = argparse.ArgumentParser(prog=name, description=module.HELP, allow_abbrev=False)

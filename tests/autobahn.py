@@ -56,7 +56,7 @@ def install(home: Path = HOME) -> Path:
     python = python27()
     if python is None:
         raise UnavailableError("no Python 2.7 here: name one with PYTHON27=/path/to/python2.7")
-    print(f"installing {SUITE} into {home} (once: about a minute)", file=sys.stderr)  # noqa: T201
+    print(f"installing {SUITE} into {home} (once: about a minute)", file=sys.stderr)  # noqa: T201 - a command
     shutil.rmtree(home, ignore_errors=True)
     tools, suite = home / "tools", home / "suite"
     steps = [
@@ -164,10 +164,10 @@ def main() -> int:
                 f"{count} {how}" for how, count in Counter(b for b, _ in results.values()).items()
             )
             wrong = bad(results)
-            print(f"{name}: {len(results)} cases: {counts}; bad: {wrong or 'none'}")  # noqa: T201
+            print(f"{name}: {len(results)} cases: {counts}; bad: {wrong or 'none'}")  # noqa: T201 - a command
             failed += len(wrong)
     except (UnavailableError, OSError, subprocess.TimeoutExpired) as error:
-        print(f"autobahn.py: {error}", file=sys.stderr)  # noqa: T201
+        print(f"autobahn.py: {error}", file=sys.stderr)  # noqa: T201 - a command
         return 2
     return 1 if failed else 0
 

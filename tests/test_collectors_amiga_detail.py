@@ -255,7 +255,7 @@ def test_sessions_are_found_by_state_kind_and_id(amiga, open_collector):
     amiga.hook("hook-session", "Bash", NOW - 30)
     amiga.tool("aaaaaa", "Bash", NOW - 10)
     collector = open_collector()
-    ids = lambda **query: [one.session_id for one in collector.find_sessions(SessionQuery(**query)).sessions]  # noqa: E731
+    ids = lambda **query: [one.session_id for one in collector.find_sessions(SessionQuery(**query)).sessions]  # noqa: E731 - of this test
     assert ids() == ["aaaaaa", "hook-session", "cli-session", "old-session"]
     assert ids(kind="task") == ["aaaaaa"]
     assert ids(state="ended") == ["old-session"]
@@ -288,7 +288,7 @@ def test_tasks_are_sorted_by_what_is_known_and_found_by_every_word(amiga, open_c
         amiga.finish(amiga.tool("aaaaaa", "Bash", NOW - 100 + place * 10), 1)
         amiga.ended("aaaaaa", "Bash", NOW - 95 + place * 10)
     collector = open_collector()
-    ids = lambda **query: [one.task_id for one in collector.all_tasks(TaskFilter(**query))]  # noqa: E731
+    ids = lambda **query: [one.task_id for one in collector.all_tasks(TaskFilter(**query))]  # noqa: E731 - of this test
     assert ids(sort="-tool_calls") == ["aaaaaa", "bbbbbb"]
     assert ids(sort="tool_calls") == ["bbbbbb", "aaaaaa"]
     assert ids(sort="-cost") == ids(sort="cost")  # nobody knows what they cost

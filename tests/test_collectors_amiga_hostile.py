@@ -171,7 +171,7 @@ def test_the_wal_of_another_database_is_a_sentence_at_most(amiga, collector, tmp
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
 COLUMNS = "timestamp, task_id, tool_name, success, error, parameters"
 NO_TABLES = {
-    "endless view": f"CREATE VIEW tool_usage (id, {COLUMNS}) AS {ENDLESS} SELECT x, x, x, x, x, x, x FROM n",  # noqa: S608
+    "endless view": f"CREATE VIEW tool_usage (id, {COLUMNS}) AS {ENDLESS} SELECT x, x, x, x, x, x, x FROM n",  # noqa: S608 - constants
     "virtual table": f"CREATE VIRTUAL TABLE tool_usage USING fts4(id, {COLUMNS})",
     "column that is worked out": "CREATE TABLE tool_usage (id INTEGER PRIMARY KEY, timestamp, task_id,"
     " tool_name AS (printf('%.*c', 900000000, 'x')), success, error, parameters)",

@@ -16,6 +16,7 @@ import pytest
 from tornado.web import RequestHandler
 
 from amiga_ws import snapshot, wire
+from amiga_ws.config import ROWS
 from amiga_ws.handlers.routes import application
 
 DOC = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
@@ -96,8 +97,6 @@ def test_every_error_code_and_close_code_is_in_its_table():
 
 
 def test_every_setting_that_is_named_exists_with_that_default(server):
-    from amiga_ws.config import ROWS  # noqa: PLC0415
-
     for key in set(re.findall(r"`((?:limits|server|auth|origins|metrics|amiga)\.[a-z_]+)`", DOC)):
         assert key in ROWS, key
     for key, default in re.findall(r"(?m)^\| `(limits\.[a-z_]+)` \| (\d+)", DOC):

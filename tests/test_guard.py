@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 import jwt
 import pytest
@@ -598,9 +600,6 @@ async def test_what_a_peer_sends_cannot_forge_log_lines(server, caplog):
 @pytest.mark.parametrize("path", ["/ws", "/api/stream/metrics", "/api/metrics/overview", "/", "/nothing"])
 async def test_a_peer_that_resets_at_once_leaves_nothing_behind(server, path):
     """It is gone before the guard looks; the fixture sees to it that nobody complains in the log."""
-    import socket  # noqa: PLC0415
-    import struct  # noqa: PLC0415
-
     lines = [("Authorization", f"Bearer {server.token()}")] + (handshake() if path == "/ws" else [])
     request = request_bytes("GET", path, f"127.0.0.1:{server.port}", lines, close=False)
     for _ in range(5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 
 import pytest
@@ -265,8 +266,6 @@ async def test_nobody_there_is_told_at_once(unused_port, sse):
 
 @pytest.fixture
 def unused_port():
-    import socket  # noqa: PLC0415
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

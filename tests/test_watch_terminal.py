@@ -257,7 +257,7 @@ def test_a_certificate_must_be_the_systems_or_the_given_one(over_tls, transport)
     assert untrusted.returncode == 1
     assert len(untrusted.stderr.splitlines()) == 1
     assert "the certificate is not trusted" in untrusted.stderr
-    trusted = watch(There, "--ca", There.own, *transport, token="t")  # noqa: S106
+    trusted = watch(There, "--ca", There.own, *transport, token="t")  # noqa: S106 - nobody's
     assert trusted.returncode == 3
     assert "401" in trusted.stderr
 

@@ -68,7 +68,7 @@ def application(*, deflate):
 async def serve(port, *, deflate):
     (listening,) = bind_sockets(port, "127.0.0.1")
     HTTPServer(application(deflate=deflate)).add_socket(listening)
-    print(f"listening on ws://127.0.0.1:{listening.getsockname()[1]}/ws-echo", flush=True)  # noqa: T201
+    print(f"listening on ws://127.0.0.1:{listening.getsockname()[1]}/ws-echo", flush=True)  # noqa: T201 - a command
     await asyncio.Event().wait()
 
 

@@ -7,14 +7,14 @@ import eventlet
 eventlet.monkey_patch()
 
 import json  # noqa: E402 - after the patch, as eventlet asks
-import os  # noqa: E402
-import sys  # noqa: E402
+import os  # noqa: E402 - likewise
+import sys  # noqa: E402 - likewise
 
-import eventlet.wsgi  # noqa: E402
-from common import BACKLOG, READY, STDIN, Job, announce, report  # noqa: E402
-from eventlet.hubs import trampoline  # noqa: E402
-from flask import Flask, request  # noqa: E402
-from flask_socketio import SocketIO  # noqa: E402
+import eventlet.wsgi  # noqa: E402 - likewise
+from common import BACKLOG, READY, STDIN, Job, announce, report  # noqa: E402 - likewise
+from eventlet.hubs import trampoline  # noqa: E402 - likewise
+from flask import Flask, request  # noqa: E402 - likewise
+from flask_socketio import SocketIO  # noqa: E402 - likewise
 
 EACH = sys.argv[3:] == ["each"]
 app = Flask(__name__)
