@@ -169,6 +169,28 @@ def test_sessions_that_only_the_hook_logs_know_are_listed(amiga, collector):
     assert (session.session_id, session.kind, session.tools) == (CLI_SESSION, "cli", 2)
 
 
+def test_a_session_is_listed_once_whatever_comes_to_be_known_of_it(amiga, collector, clock):
+    def sessions():
+        clock.now += 1
+        found = read(collector).windows[24].sessions
+        return found.total_sessions, sorted(one.session_id for one in [*found.active, *found.recent])
+
+    amiga.hook(CLI_SESSION, "Bash", NOW - 50)
+    amiga.hook("unlinked", "Bash", NOW - 45)
+    assert sessions() == (2, [CLI_SESSION, "unlinked"])
+    amiga.tool(CLI_SESSION, "Bash", NOW - 40)  # its rows come later than its log
+    amiga.tool("aaaaaa", "Bash", NOW - 40)
+    assert sessions() == (3, ["aaaaaa", CLI_SESSION, "unlinked"])
+    amiga.hook("unlinked", "Bash", NOW - 30, task_id="aaaaaa")  # so its calls are the task's
+    assert sessions() == (2, ["aaaaaa", CLI_SESSION])
+    amiga.hook(CLI_SESSION, "Read", NOW - 20)
+    assert sessions() == (2, ["aaaaaa", CLI_SESSION])
+    amiga.close()
+    amiga.database.unlink()
+    Installation(amiga.root)  # another database, without any rows
+    assert sessions() == (2, [CLI_SESSION, "unlinked"])
+
+
 def test_tool_names_are_foreign_text_and_their_number_is_capped(amiga, collector):
     amiga.db.execute("BEGIN")
     for place in range(450):

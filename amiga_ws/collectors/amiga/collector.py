@@ -86,6 +86,9 @@ class AmigaCollector:
         self._read_processes(now)
         server = self._server
         model = self._model
+        if model is None:
+            self._hooks.moved.clear()  # a model to come begins with all that there is
+            self._hooks.written.clear()
         if model is None or not model.loaded:
             return AmigaFacts(sources=sources, amiga_process=server)
         if hooks_moved:

@@ -85,6 +85,7 @@ class HookLogs:
         self.links: dict[str, str] = {}  # session -> task, by the newest line that names one
         self.sessions_of: dict[str, list[str]] = {}  # task -> sessions
         self.moved: set[str] = set()  # tasks whose sessions have changed
+        self.written: set[str] = set()  # sessions with something new, for who asks to take out
         self.newest: float | None = None  # time of the newest line of all
         self.truncated = False  # there are more sessions than we follow
         self._path = str(root)
@@ -192,6 +193,7 @@ class HookLogs:
             self._take(session, objects, bad)
         except OSError:
             return False  # no file yet, or gone: looked at again in its turn
+        self.written.add(session.session_id)
         if more:
             session.size = -1
         if session.session_id in self.sessions:

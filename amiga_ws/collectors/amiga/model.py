@@ -10,7 +10,7 @@ from amiga_ws.collectors.amiga.calls import Calls
 from amiga_ws.collectors.amiga.costs import Costs
 from amiga_ws.collectors.amiga.database import Database
 from amiga_ws.collectors.amiga.events import Events
-from amiga_ws.collectors.amiga.hooks import HookLogs
+from amiga_ws.collectors.amiga.hooks import HookLogs, HookSession
 from amiga_ws.collectors.amiga.ledger import Ledger
 from amiga_ws.collectors.amiga.loops import Loops
 from amiga_ws.collectors.amiga.options import AmigaConfig
@@ -55,6 +55,7 @@ class Model:
             str, tuple[int, int]
         ] = {}  # (calls, errors) of tasks older than what is in memory
         self.begins = float("-inf")  # what happened before is not in memory
+        self._unrecorded: set[str] = set(hooks.sessions)  # see unrecorded()
         self._resolved_with: int | None = None  # how many transcripts there were; None before all is known
         self._summed = False
         self._pruned = float("-inf")
@@ -116,6 +117,7 @@ class Model:
             self.calls.prune(now, HORIZON_S)
             self.tasks.prune(now)
             self.ledger.prune(now)
+            self._unrecorded = set(self.hooks.sessions)  # for calls were forgotten
             self.revision += 1
 
     def has_ended(self, key: str, last: float, now: float) -> bool:
@@ -162,6 +164,15 @@ class Model:
         record = self.task_of(key)
         return None if record is None else record.model
 
+    def unrecorded(self) -> list[HookSession]:
+        """Sessions that the hook logs know and the database does not. Those it knows are asked for once."""
+        self._unrecorded |= self.hooks.written
+        self.hooks.written.clear()
+        logs = [self.hooks.sessions.get(key) for key in self._unrecorded]
+        found = [log for log in logs if log is not None and not self._has_rows(log)]
+        self._unrecorded = {log.session_id for log in found}
+        return found
+
     def drop_moved(self) -> None:
         """Forget what was made of the tasks to which anything has happened since the last call."""
         for moved in (self.calls.moved, self.ledger.moved, self.hooks.moved):
@@ -180,6 +191,10 @@ class Model:
             signs += [owner.last if owner else None, session.last if session else None]
         known = [sign for sign in signs if sign is not None]
         return max(known) if known else None
+
+    def _has_rows(self, log: HookSession) -> bool:
+        owners = self.calls.owners
+        return log.session_id in owners or (log.task_id is not None and log.task_id in owners)
 
     def _has_transcript(self, key: str) -> bool:
         if self.transcripts is None:

@@ -280,13 +280,9 @@ def session(model: Model, owner: Owner, now: float) -> Session:
 
 def hook_only(model: Model, since: float) -> list[tuple[HookSession, float]]:
     """Sessions that the hook logs know and the database does not, with when each moved last, if that is not before
-    `since`; the one written to last first."""
-    found: list[tuple[HookSession, float]] = []
-    for log in reversed(model.hooks.sessions.values()):
-        if log.mtime < since:
-            break  # so are all the others
-        if log.last is not None and log.last >= since and not _has_rows(model, log):
-            found.append((log, log.last))
+    `since`; the newest first."""
+    found = [(log, log.last) for log in model.unrecorded() if log.last is not None and log.last >= since]
+    found.sort(key=lambda item: (-item[1], item[0].session_id))
     return found
 
 
@@ -301,11 +297,6 @@ def hook_session(model: Model, log: HookSession, last: float, now: float) -> Ses
         last_activity=shown_time(last),
         tools=log.lines if log.counted else None,
     )
-
-
-def _has_rows(model: Model, session: HookSession) -> bool:
-    owners = model.calls.owners
-    return session.session_id in owners or (session.task_id is not None and session.task_id in owners)
 
 
 def _state(record: TaskRecord | None, last: float, now: float) -> Literal["active", "idle", "ended"]:
