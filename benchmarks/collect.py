@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import shutil
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the checkout, installed or not
+
+import apsw
 
 from amiga_ws.collectors.amiga import AmigaCollector, AmigaConfig
 from amiga_ws.simulate import ManualClock, Simulator
@@ -120,7 +121,7 @@ class Worker:
 
 def as_amiga_does(root: Path, now: float) -> None:
     """The overview of AMIGA's own page: all statuses, all of agent_status, a query a task, every session log."""
-    con = sqlite3.connect(f"file:{root / 'data' / 'agentlab.db'}?mode=ro", uri=True)
+    con = apsw.Connection(str(root / "data" / "agentlab.db"), flags=apsw.SQLITE_OPEN_READONLY)
     since = datetime.fromtimestamp(now - 86400, UTC).replace(tzinfo=None).isoformat()
     con.execute("SELECT status, count(*) FROM tasks GROUP BY status").fetchall()
     con.execute(
@@ -181,7 +182,7 @@ def writer_ms(root: Path, *, read: bool) -> tuple[float, float, int]:
         collector.close()
 
     thread = threading.Thread(target=reader)
-    con = sqlite3.connect(root / "data" / "agentlab.db", isolation_level=None, timeout=0)
+    con = apsw.Connection(str(root / "data" / "agentlab.db"))
     con.execute("PRAGMA journal_mode=WAL")
     con.execute("PRAGMA synchronous=FULL")
     if read:
@@ -194,7 +195,7 @@ def writer_ms(root: Path, *, read: bool) -> tuple[float, float, int]:
                 "INSERT INTO tool_usage (timestamp, task_id, tool_name, success) VALUES (?, 'aaaaaa', 'Bash', 1)",
                 (datetime.now(UTC).replace(tzinfo=None).isoformat(),),
             )
-        except sqlite3.OperationalError:
+        except apsw.BusyError:
             locked += 1
         times.append((time.perf_counter() - began) * 1000)
         if number % 10 == 0:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sqlite3
+import os
 from pathlib import Path
+from urllib.parse import quote
+
+import apsw
 
 SCHEMA = """
 CREATE TABLE schema_version (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL);
@@ -57,10 +60,13 @@ class Installation:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         self.sessions.mkdir(parents=True, exist_ok=True)
         self.db = self._connect()
-        self.db.executescript(schema)
+        self.db.execute(schema)
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.database, isolation_level=None)
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(
+            f"file:{quote(os.fsencode(self.database))}",
+            apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE,
+        )
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection
@@ -146,5 +152,5 @@ class Installation:
     def _insert(self, table: str, row: dict[str, object]) -> int:
         marks = ", ".join("?" for _ in row)
         sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names are the tests' own
-        cursor = self.db.execute(sql, tuple(row.values()))
-        return int(cursor.lastrowid or 0)
+        self.db.execute(sql, tuple(row.values()))
+        return self.db.last_insert_rowid()

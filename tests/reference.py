@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from pathlib import Path
+
+import apsw
 
 ENDED = ("completed", "failed", "stopped")
 
@@ -20,7 +21,7 @@ class Reference:
     def __init__(self, root: Path, now: float, zone: dt.tzinfo) -> None:
         self.now = now
         self.zone = zone
-        self.con = sqlite3.connect(root / "data" / "agentlab.db")
+        self.con = apsw.Connection(str(root / "data" / "agentlab.db"))
         self.links: dict[str, str] = {}  # session: task
         self.lines: dict[str, float] = {}  # session: time of its newest hook line
         self._read_hooks(root / "logs" / "sessions")

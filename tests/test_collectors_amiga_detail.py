@@ -177,7 +177,7 @@ def test_an_older_schema_has_what_it_has(tmp_path):
     amiga.task("aaaaaa", at=NOW - 600)
     amiga.finish(amiga.tool("aaaaaa", "Bash", NOW - 300), 1)
     amiga.ended("aaaaaa", "Bash", NOW - 290)
-    amiga.db.executescript(
+    amiga.db.execute(
         "ALTER TABLE tool_usage DROP COLUMN error_category; ALTER TABLE tasks DROP COLUMN activity_log;"
         "ALTER TABLE tasks DROP COLUMN result"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import string
 
+import apsw
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -87,7 +87,7 @@ def test_any_rows_and_lines_make_a_snapshot(tmp_path_factory, given_rows, lines,
     for table, row in given_rows:
         try:
             amiga._insert(table, row)
-        except (sqlite3.IntegrityError, OverflowError):
+        except (apsw.ConstraintError, OverflowError):
             continue  # AMIGA could not have written that either
     amiga.hook("s", "Bash", NOW - 40, command="ls")
     with (amiga.sessions / "s" / "pre_tool_use.jsonl").open("a", encoding="utf-8") as file:

@@ -117,7 +117,7 @@ class _Bulk:
             self._act(calls, begin, (self._end - begin) / max(1, calls))
             self._write()
             for _, statement in indexes:
-                con.execute(statement)
+                con.execute(str(statement))
         files.close()
         for owner in self._recent:
             path = files.hook_log(owner.session)

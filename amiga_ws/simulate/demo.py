@@ -104,7 +104,7 @@ def _play(arguments: argparse.Namespace, root: Path, children: Children | None) 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sim = Simulator(root, rows_per_call=arguments.rows_per_call)
-    (known,) = sim.con.execute("SELECT count(*) FROM tasks").fetchone()
+    known = sim.con.execute("SELECT count(*) FROM tasks").get
     seed = int.from_bytes(os.urandom(4)) if arguments.seed is None else arguments.seed
     sim.rng = random.Random(f"{seed} {known}")  # noqa: S311 - a restart must not repeat its ids
     story = Story(sim.rng)
@@ -123,7 +123,7 @@ def _play(arguments: argparse.Namespace, root: Path, children: Children | None) 
     play = Play(sim, story, LIVE, processes, transcripts)
     stage.add(play.patient(24.0, sim.clock))
     play.cast(stage, workers=2)
-    rows = sim.con.execute("SELECT count(*) FROM tool_usage").fetchone()[0]
+    rows = sim.con.execute("SELECT count(*) FROM tool_usage").get
     print(  # noqa: T201 - the promised line
         f"simulated AMIGA is running in {root} ({rows} tool rows so far)", file=sys.stderr, flush=True
     )

@@ -189,10 +189,10 @@ class HookSide(Installation):
         if call.tool != "Task" or not call.ok or call.task is None or call.key != call.task.task_id:
             return
         agent = call.parameters.get("subagent_type", "unknown")
-        (rows,) = self.con.execute(
+        rows = self.con.execute(
             "SELECT count(*) FROM tool_usage INDEXED BY idx_tool_task WHERE task_id = ? AND tool_name = 'Task'",
             (call.key,),
-        ).fetchone()
+        ).get
         self._change(
             call.task,
             call.ended or call.started,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Literal
+
+import apsw
 
 from amiga_ws.simulate import schema as schemas
 
@@ -45,7 +46,7 @@ class Installation:
         self._wal_only = wal_only
         self._messages = messages
         self._session_uuid_from_start = session_uuid_from_start
-        self._con: sqlite3.Connection | None = None
+        self._con: apsw.Connection | None = None
         self._columns: dict[str, tuple[str, ...]] = {}  # by table; follows every migration
         self._batch = False  # within batch(): one transaction instead of one a row
         self._chats: dict[str, dict[str, Any]] = {}  # sessions.json as it stands
@@ -54,7 +55,7 @@ class Installation:
     # -- database ---------------------------------------------------------------------------------------
 
     @property
-    def con(self) -> sqlite3.Connection:
+    def con(self) -> apsw.Connection:
         """The writer's connection; raises RuntimeError while AMIGA is down."""
         if self._con is None:
             raise RuntimeError("this AMIGA is down: call open() first")
@@ -64,7 +65,7 @@ class Installation:
         """Start AMIGA's writer on the existing database, or make a new one."""
         self.database.parent.mkdir(parents=True, exist_ok=True)
         (self.root / "logs" / "sessions").mkdir(parents=True, exist_ok=True)
-        con = sqlite3.connect(self.database, isolation_level=None, check_same_thread=False)
+        con = apsw.Connection(str(self.database))
         con.execute("PRAGMA journal_mode=WAL")
         con.execute("PRAGMA synchronous=OFF")
         if self._wal_only:
@@ -147,11 +148,11 @@ class Installation:
         if not here:
             return 0
         marks = ", ".join("?" * len(here))
-        cursor = self.con.execute(
+        self.con.execute(
             f"INSERT INTO {table} ({', '.join(here)}) VALUES ({marks})",  # noqa: S608 - our own schema's names
             [row[name] for name in here],
         )
-        return cursor.lastrowid or 0
+        return self.con.last_insert_rowid()
 
     def update(self, table: str, key: str, value: object, row: Mapping[str, object]) -> None:
         """Set the columns of `row` where `key` is `value`; columns that this schema lacks are left out."""

@@ -7,7 +7,7 @@ Version 12 was never released. `messages` stands outside the versions: AMIGA's a
 
 from __future__ import annotations
 
-import sqlite3
+import apsw
 
 NEWEST = 14
 VERSIONS = tuple(version for version in range(1, NEWEST + 1) if version not in {12})
@@ -155,7 +155,7 @@ _MESSAGES = (
 )
 
 
-def create(con: sqlite3.Connection, version: int, applied_at: str, *, session_uuid_from_start: bool) -> None:
+def create(con: apsw.Connection, version: int, applied_at: str, *, session_uuid_from_start: bool) -> None:
     """Make an empty file of `version` and note that version alone, as AMIGA does for a fresh file.
 
     `session_uuid_from_start`: AMIGA's first-version DDL of today has `tasks.session_uuid`, which a file
@@ -170,21 +170,21 @@ def create(con: sqlite3.Connection, version: int, applied_at: str, *, session_uu
     con.execute("INSERT INTO schema_version VALUES (?, ?)", (version, applied_at))
 
 
-def migrate(con: sqlite3.Connection, version: int, applied_at: str) -> None:
+def migrate(con: apsw.Connection, version: int, applied_at: str) -> None:
     """Take an existing file up to `version`, leaving the older version's row as AMIGA's migration does."""
-    now = con.execute("SELECT max(version) FROM schema_version").fetchone()[0]
+    now = con.execute("SELECT max(version) FROM schema_version").get
     if now < version:
         _climb(con, now, version)
         con.execute("INSERT INTO schema_version VALUES (?, ?)", (version, applied_at))
 
 
-def add_messages(con: sqlite3.Connection) -> None:
+def add_messages(con: apsw.Connection) -> None:
     """The chat table, which appears when AMIGA's server first starts on a file of any version."""
     for statement in _MESSAGES:
         con.execute(statement)
 
 
-def columns(con: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+def columns(con: apsw.Connection) -> dict[str, tuple[str, ...]]:
     """The columns that this file really has, by table."""
     names = [name for (name,) in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {
@@ -193,7 +193,7 @@ def columns(con: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _climb(con: sqlite3.Connection, after: int, to: int) -> None:
+def _climb(con: apsw.Connection, after: int, to: int) -> None:
     for step in range(after + 1, to + 1):
         for statement in _STEPS.get(step, ()):
             if "session_uuid" in statement and "session_uuid" in columns(con)["tasks"]:

@@ -37,7 +37,7 @@ class Simulator(HookSide):
         status: str = "pending",
         at: float | None = None,
     ) -> Task:
-        """Write a pending task (or one of any status word). Raises sqlite3.IntegrityError on a used id."""
+        """Write a pending task (or one of any status word). Raises apsw.ConstraintError on a used id."""
         now = self._time(at)
         task_id = task_id or self._new_task_id()
         task = Task(task_id, user_id, description, self.new_uuid(), created=now, status=status)
@@ -141,7 +141,7 @@ class Simulator(HookSide):
         """Mark every running task stopped, also those of an earlier run that we know only from the file."""
         now = self._time(at)
         for (task_id,) in self.con.execute("SELECT task_id FROM tasks WHERE status = 'running'").fetchall():
-            known = self.tasks.get(task_id)
+            known = self.tasks.get(str(task_id))
             if known is not None:
                 self._end(known, "stopped", error, now)
             else:

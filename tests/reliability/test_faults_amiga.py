@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sqlite3
 import time
 from contextlib import closing
 
+import apsw
 import pytest
 from disks import fill, small_disk
 from installation import Installation
@@ -94,7 +94,7 @@ def test_whatever_becomes_of_amigas_file_is_said_and_healed(tmp_path, caplog, fi
         await watcher.sees(3)
         # Held by somebody for himself alone, as VACUUM or a restore would: what was committed is still read.
         amiga.close()
-        with closing(sqlite3.connect(amiga.database, isolation_level=None)) as holder:
+        with closing(apsw.Connection(str(amiga.database))) as holder:
             holder.execute("PRAGMA locking_mode=EXCLUSIVE")
             holder.execute("BEGIN EXCLUSIVE")
             holder.execute("UPDATE tasks SET status = 'completed'")
@@ -143,7 +143,7 @@ def test_whatever_becomes_of_amigas_file_is_said_and_healed(tmp_path, caplog, fi
 
 def until_full(amiga):
     """Write tasks from number 1 on until the disk is full; how many fitted."""
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(apsw.FullError):
         write_many(amiga, 10_000)
     (total,) = amiga.db.execute("SELECT count(*) - 1 FROM tasks").fetchone()
     return total
