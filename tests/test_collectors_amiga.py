@@ -235,6 +235,19 @@ def test_a_running_tasks_process_is_found_and_its_end_is_seen(amiga, collector, 
     assert not read(collector).task_processes[0].alive
 
 
+def test_an_id_with_a_secret_in_it_is_redacted_wherever_it_stands(amiga, collector):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        amiga.task("token=hunter2", "running", NOW - 60, pid=child.pid)
+        amiga.tool("token=hunter2", "Read", NOW - 50)
+        facts = read(collector)
+    finally:
+        child.kill()
+        child.wait()
+    assert facts.task_processes[0].task_id == facts.tasks[0].task_id == "token=•••"
+    assert "hunter2" not in repr(facts)
+
+
 def test_an_amiga_that_is_updated_while_we_watch_is_read_with_its_new_columns(tmp_path, clock):
     sim = Simulator(tmp_path / "amiga", clock=clock, schema=1, messages=False)
     collector = collector_of(sim.root, tmp_path / "private", clock, timezone=None)

@@ -158,6 +158,18 @@ def test_every_text_is_redacted_and_cut(amiga, open_collector):
     assert len(found.result) <= 4000
 
 
+def test_errors_are_redacted_for_no_longer_than_they_may_the_newest_first(amiga, open_collector, monkeypatch):
+    for at in (-300, -200):
+        row = amiga.tool("aaaaaa", "Bash", NOW + at)
+        amiga.finish(row, 0, f"API_KEY={SECRET} is refused", "unknown_error")
+        amiga.ended("aaaaaa", "Bash", NOW + at + 10, ok=False)
+    collector = open_collector()
+    shown = [call.error for call in collector.task_detail("aaaaaa").work.calls]
+    assert shown == ["API_KEY=••• is refused"] * 2
+    monkeypatch.setattr(detail, "REDACT_S", 0)
+    assert [call.error for call in collector.task_detail("aaaaaa").work.calls] == ["…", "…"]
+
+
 def test_hidden_parameters_are_not_even_read(amiga, open_collector):
     amiga.tool("aaaaaa", "Bash", NOW - 300, parameters='{"command": "make secret-thing"}')
     work = open_collector(hide_parameters=True).task_detail("aaaaaa").work

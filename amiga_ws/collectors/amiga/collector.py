@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from amiga_ws.collectors.amiga import detail, listing, minutes, view
 from amiga_ws.collectors.amiga.attention import Surroundings, attention, of_rows
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, DatabaseMissingError
@@ -117,7 +119,10 @@ class AmigaCollector:
                 self._of_rows, now, self._processes, server, self._around, self._replaced_at, self._noticed
             ),
             amiga_process=server,
-            task_processes=self._task_processes,
+            task_processes=[
+                msgspec.structs.replace(one, task_id=view.shown_id(one.task_id))
+                for one in self._task_processes
+            ],
             windows={hours: self._window(model, now, hours) for hours in windows},
         )
 

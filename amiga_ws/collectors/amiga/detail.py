@@ -26,11 +26,12 @@ from amiga_ws.questions import Calls, LogEntry, SessionDetail, TaskDetail, ToolC
 from amiga_ws.snapshot import Session
 
 WITHIN_S = 0.8  # of reading; who asks waits 2 s, and the next tick waits for us
-REDACT_S = 0.4  # of redacting parameters, the newest calls first
+REDACT_S = 0.4  # of redacting errors, and again of redacting parameters, the newest calls first
 MAX_ROWS = 5_000  # of each table, the newest: a call leaves 1 to 4 and one
 MAX_CALLS = 500
 MAX_LOG = 100
 MAX_LOG_CHARS = 1_000_000
+MAX_MESSAGE = 2_000  # characters looked at of one entry, as of one call's error
 MAX_TEXT = 4_000
 MAX_PARAMETERS = 6_000  # characters read of one call's; AMIGA cuts each string in them at 500
 MAX_RAW_PARAMETERS = 2_000  # shown where they are no JSON, as they are when cut
@@ -144,7 +145,7 @@ def _log(text: object, parse: Parse, after: float) -> list[LogEntry]:
         after = after if when is None else when
         timed.append((when, entry))
     return [
-        LogEntry(timestamp=when, message=one_line(entry.get("message"), 300))
+        LogEntry(timestamp=when, message=one_line(str(entry.get("message") or "")[:MAX_MESSAGE], 300))
         for when, entry in timed[-MAX_LOG:]
         if isinstance(entry, dict)
     ]
@@ -172,12 +173,12 @@ class _Lane:
         return self.rows[at][0] if at < len(self.rows) and self.times[at] - started <= TWIN_S else None
 
     def failure(self, started: float | None, ended: float) -> tuple[str | None, str | None]:
-        """(error, category) of a failed call: of a failed row at its start or at its end."""
+        """(error, category) of a failed call as they stand in its row: a failed one at its start or at its end."""
         first = bisect.bisect_left(self.times, (ended if started is None else started) - TWIN_S)
         last = bisect.bisect_right(self.times, ended + REPORT_WITHIN_S)
         for _, success, error, category in reversed(self.rows[first:last]):
             if success is not None and not success and (error or category):
-                return one_line(error, 500) or None, one_line(category, 60) or None
+                return error, category
         return None, None
 
 
@@ -192,7 +193,7 @@ def _work(database: Database, model: Model, keys: Sequence[str], now: float, *, 
         for lane in lanes:
             found += _calls(lane, open_state)
     found.sort(key=lambda item: (item[0].started or item[0].ended or 0.0, item[0].ended or 0.0))
-    newest = found[-MAX_CALLS:]
+    newest = _with_errors(found[-MAX_CALLS:])
     calls = [call for call, _ in newest]
     if not hide:
         calls = _with_parameters(database, newest)
@@ -206,7 +207,7 @@ def _lanes(database: Database, key: str, parse: Parse, first: float | None) -> l
     if have:
         category = "error_category" if "error_category" in have else "NULL"
         sql = (
-            f"SELECT id, timestamp, tool_name, success, substr(error, 1, 2000), {category}"  # noqa: S608 - constants
+            f"SELECT id, timestamp, tool_name, success, substr(error, 1, {MAX_MESSAGE}), {category}"  # noqa: S608 - constants
             " FROM tool_usage WHERE task_id = ? ORDER BY id DESC LIMIT ?"
         )
         ready += _timed(database.query(sql, (key, MAX_ROWS)), parse, first)
@@ -281,6 +282,26 @@ def _calls(lane: _Lane, open_state: Any) -> list[tuple[ToolCall, int | None]]:  
         for start in group.open_starts()
     )
     return found
+
+
+def _with_errors(found: Sequence[tuple[ToolCall, int | None]]) -> list[tuple[ToolCall, int | None]]:
+    """The calls with their errors as they may be shown, as far as redacting them takes no longer than it may."""
+    until = time.monotonic() + REDACT_S
+    shown: list[tuple[ToolCall, int | None]] = []
+    for call, row_id in reversed(found):
+        error, category = call.error, call.error_category
+        if error or category:
+            in_time = time.monotonic() < until
+            shown_call = msgspec.structs.replace(
+                call,
+                error=(one_line(error, 500) if in_time else "…") or None,
+                error_category=(one_line(category, 60) if in_time else "") or None,
+            )
+            shown.append((shown_call, row_id))
+        else:
+            shown.append((call, row_id))
+    shown.reverse()
+    return shown
 
 
 def _with_parameters(database: Database, found: Sequence[tuple[ToolCall, int | None]]) -> list[ToolCall]:
