@@ -6,12 +6,30 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amiga_ws.collectors.amiga.redact import MASK, one_line, redact, redact_json, redact_value
 
 SECRET = "hunter2hunter2XYZ"  # noqa: S105 - the bait
+PIECES = [
+    *" \n\t\"'`\\=:@/_()[]{}<>,;|&+-1añ\x00\u200b",
+    *('\\"', "://", "--", "||", "<<<", "\\n", "...", "%3D", MASK),
+    *(
+        "token",
+        "password",
+        "auth",
+        "pass",
+        "API_KEY",
+        "basic ",
+        "authorization",
+        "cookie",
+        "value",
+        " or ",
+        "string",
+    ),
+    *("eyJ", "sk-", " -u ", " -p ", "login ", "echo ", "null", "tokens", "abcdefgh01234567", "-----BEGIN "),
+]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +104,53 @@ SECRET = "hunter2hunter2XYZ"  # noqa: S105 - the bait
         f"postgres://app:a/b@{SECRET}'@db:5432/x",
         f"https://x.blob.example/a?sv=1&sig={SECRET}&se=2",
         f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{SECRET}\n-----END PGP PRIVATE KEY BLOCK-----",
+        f"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n{SECRET}\n---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+        f"client-key-data: LS0tLS1CRUdJTiBQUklWQVRF{SECRET}==",
+        # What begins in one argument does not hide the name in the next.
+        f"curl -H 'X-Api-Key: abc' -H 'X-Auth-Token: {SECRET}' https://x.example",
+        f'curl -H "Authorization: Bearer abc" -H "X-Auth-Token: {SECRET}" -d "z"',
+        f"curl -d 'user=bob&password=abc' -H 'X-Auth-Token: {SECRET}' https://x.example",
+        f"docker run -e 'A_TOKEN=abc' -e 'B_TOKEN={SECRET}' x",
+        f'{{"command": "curl -H \\"X-Api-Key: abc\\" -H \\"X-Auth-Token: {SECRET}\\" x"}}',
+        f"curl -H 'Authorization: ApiKey {SECRET}' https://x.example",
+        f'Authorization: Bearer "{SECRET}"',
+        f'Set-Cookie: a="b c"; sid={SECRET}; Path=/',
+        f"curl -b 'a=b; session={SECRET}' https://x.example",
+        f"curl -u :{SECRET} https://x.example",
+        f"curl -u {SECRET}: https://x.example",
+        f"curl --proxy-user bob:{SECRET} https://x.example",
+        f"docker login -u bob -p {SECRET} registry.example",
+        f"docker login -u bob --password-stdin <<< {SECRET}",
+        f"echo {SECRET} | docker login -u bob --password-stdin",
+        f"echo 'bob:{SECRET}' | sudo chpasswd",
+        f"mysql -uroot -p'a {SECRET}' app",
+        f"sshpass -v -p 'a {SECRET}' ssh x",
+        f"redis-cli -h x -a {SECRET} ping",
+        f"openssl rsa -in k.pem -passin pass:{SECRET}",
+        f"openssl enc -pass pass:{SECRET}",
+        f"export OPENAI_KEY={SECRET}",
+        f"ENCRYPTION_KEY: {SECRET}",
+        f"PresharedKey = {SECRET}=",
+        f"export PASS={SECRET}",
+        f"user=bob&pass={SECRET}",
+        f"auth: {{ user: 'bob', pass: '{SECRET}' }}",
+        f'{{"pass": "{SECRET}"}}',
+        f"psk={SECRET}, contraseña: {SECRET}",
+        f"set -gx API_TOKEN {SECRET}",
+        f"git config --global github.token {SECRET}",
+        f"machine x.example login bob password {SECRET}",
+        f"ALTER USER bob WITH PASSWORD '{SECRET}'",
+        f"CREATE USER bob IDENTIFIED WITH mysql_native_password BY '{SECRET}'",
+        f"define('DB_PASSWORD', '{SECRET}');",
+        f'headers.set("Authorization", "{SECRET}")',
+        f"passwords: [a, {SECRET}]",
+        f"const token = process.env.TOKEN || '{SECRET}'",
+        f'password = "a" + "{SECRET}"',
+        f"https:\\/\\/bob:{SECRET}@git.example\\/x.git",
+        f"git clone https://bob:{SECRET}",  # cut here
+        f"git clone https://bob:{SECRET}...",
+        f"https://hooks.zapier.com/hooks/catch/1/{SECRET}",
+        f"https://discord.com/api/v10/webhooks/1/{SECRET}",
     ],
 )
 def test_a_secret_in_a_known_place_is_masked(text):
@@ -105,12 +170,13 @@ def test_a_secret_in_a_known_place_is_masked(text):
         "AKIAABCDEFGHIJKLMNOP",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJvd25lciJ9.c2lnbmF0dXJl",
         "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+        "MTAxMjM0NTY3ODkwMTIzNDU2.Gabcde.abcdefghijklmnopqrstuvwxyz0123",
         "123456789:AAabcdefghijklmnopqrstuvwxyz0123456",
         *(
             f"{how_it_begins}aBcDeFgHiJkLmNoPqRsT0123456789"
             for how_it_begins in (
                 *("gsk_", "xai-", "nvapi-", "hvs.", "dckr_pat_", "dop_v1_", "shpat_", "whsec_", "xapp-1-A0-"),
-                *("GOCSPX-", "ATATT3x"),
+                *("GOCSPX-", "ATATT3x", "glrt-", "AGE-SECRET-KEY-1"),
             )
         ),
     ],
@@ -145,6 +211,20 @@ def test_a_telegram_token_is_masked_also_in_the_address_of_its_bot():
         "see https://docs.example.org/api?page=2",
         "<b>not our business</b>",
         "AuthError: user not found",
+        "tests/test_auth.py::test_password PASSED, Auth::user()",
+        "src/auth.py:12: error, at login (/x/auth.ts:5:3)",
+        "implement basic authentication with bearer credentials and some basic functionality",
+        "class sk-button-primary-large, index pk_users_email_address_idx",
+        "401 Unauthorized: see the manual",
+        "use_auth: false, token: null, password = None",
+        "def login(user: str, password: str, token: str | None = None) -> bool:",
+        "bypass_cache=1, compass: north, passive: x, passes: 3, --pass-through x",
+        "tokenizer: gpt2",
+        "PASS: test_login, pass: 5, pass_rate: 0.9",
+        "n_tokens=5, tokens_per_second: 1.5, CLAUDE_CODE_MAX_OUTPUT_TOKENS=32000",
+        "docker run -u 1000:1000 -p 8080:80 x; psql -U app -p 5432",
+        "PWD=/home/bob",
+        "go test -bench=.",
         "aiohttp.TokenExpiredError: sign in again",
     ],
 )
@@ -199,7 +279,18 @@ def test_the_value_beside_a_secret_name_and_the_one_behind_an_option_are_masked(
     )
 
 
+def test_what_a_value_says_decides_where_the_name_does_not():
+    told = {"use_auth": False, "token": None, "estimated_tokens": 5, "pass": 3}
+    assert redact_value(told) == told
+    assert redact_value({"pass": SECRET, "tokens_x": SECRET}) == {"pass": MASK, "tokens_x": MASK}
+    assert redact_value({"result": "pass", "value": 3}) == {"result": "pass", "value": 3}
+
+
 def test_what_stands_behind_a_masked_value_stays():
+    assert (
+        redact("curl -H 'X-Api-Key: a' -H 'Accept: b' x") == f"curl -H 'X-Api-Key: {MASK}' -H 'Accept: b' x"
+    )
+    assert redact('curl -H "Authorization: Bearer a" "b"') == f'curl -H "Authorization: {MASK}" "b"'
     assert redact('{"password": "a\\"b", "user": "bob"}') == f'{{"password": "{MASK}", "user": "bob"}}'
     assert redact("password: |\n  a\n  b\nuser: bob") == f"password: {MASK}\nuser: bob"
     assert redact("  password: |\n    a\n  user: bob") == f"  password: {MASK}\n  user: bob"
@@ -227,6 +318,16 @@ def test_redacting_twice_changes_nothing_more(text):
     assert redact(once) == once
 
 
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+@example("const password: string = '' | x=5")  # a fault of `re` made an exception of it
+@example('PWD=a =""|N=1')
+@example('token="" or""=b')
+def test_any_text_passes_and_comes_out_little_longer(text):
+    assert len(redact(text)) <= 2 * len(text) + len(MASK)
+    one_line(text)
+    redact_json(text)
+
+
 @pytest.mark.parametrize(
     "unit",
     [
@@ -240,6 +341,14 @@ def test_redacting_twice_changes_nothing_more(text):
             "--token-",
             "_token_a-",
             "eyJ-",
+            "echo ",
+            "-u a -p ",
+            "-b a=",
+            "mysql -",
+            "-----BEGIN ",
+            "_KEY=",
+            "token a1",
+            "token=[",
             "a://:",
             "://u:@",
         ),
