@@ -11,11 +11,11 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import sys
 import tempfile
 from pathlib import Path
 
+import apsw
 import pytest
 from certificates import make_certificate
 from disks import fill, read_only, small_disk
@@ -262,7 +262,7 @@ def broken(folder):
 
 
 def newer(folder):
-    with sqlite3.connect(folder / "var/history.db") as database:
+    with apsw.Connection(str(folder / "var/history.db")) as database:
         database.execute("CREATE TABLE t (x)")
         database.execute("PRAGMA user_version = 999")
 

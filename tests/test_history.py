@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from disks import fill, small_disk
 from hypothesis import given, settings
@@ -81,7 +81,7 @@ def known(found, name):
 
 def stored(path, step):
     """{(time, series): (count, low, high, total)} of a tier, read by somebody else."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as db:
         rows = db.execute("SELECT time, series, count, low, high, total FROM points WHERE step = ?", (step,))
         found = {(time, series): tuple(rest) for time, series, *rest in rows}
     db.close()
@@ -448,7 +448,7 @@ def test_a_full_history_fits_its_default_size(path):
     """More than the points of all tiers, at the width of real readings."""
     store = Database(path)
     numbers = [series.number for series in SERIES.values()]
-    with sqlite3.connect(path) as db:
+    with apsw.Connection(str(path)) as db:
         for tier in TIERS:
             db.executemany(
                 "INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -502,7 +502,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, keeper, monkeypa
     monkeypatch.setattr(
         database, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1)")
     )
-    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+    with pytest.raises(apsw.SQLError, match="nowhere"):
         Database(path)
     monkeypatch.undo()
     store = Database(path)
@@ -513,7 +513,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, keeper, monkeypa
 
 def test_a_file_of_a_later_version_is_left_alone(path, keeper):
     keeper.close(NOW)
-    with sqlite3.connect(path) as db:
+    with apsw.Connection(str(path)) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.close()
     before = path.read_bytes()
@@ -759,7 +759,7 @@ def test_a_disk_that_hangs_never_blocks_who_notes(path):
 
 def test_the_version_of_sqlite_is_told_once_at_the_start(path, caplog):
     caplog.set_level(logging.INFO)
-    with closing(sqlite3.connect(":memory:")) as db:
+    with closing(apsw.Connection(":memory:")) as db:
         (version,) = db.execute("SELECT sqlite_version()").fetchone()
     keeper = Keeper(path, 64)
     keeper.open(NOW)

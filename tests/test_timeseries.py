@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import re
-import sqlite3
 import time
 from types import SimpleNamespace
 
+import apsw
 import pytest
 from disks import fill, small_disk
 from installation import Installation
@@ -193,7 +193,7 @@ async def test_history_that_does_not_answer_is_503_and_the_streams_go_on(server,
     await eventually(lambda: server.history.source.state == "ok")
 
     def fail(*_):
-        raise sqlite3.OperationalError("disk I/O error")
+        raise apsw.IOError("disk I/O error")
 
     monkeypatch.setattr(server.history._keeper._database, "read", fail)
     reply = await server.ask_as(server.token(), PATH)
@@ -358,9 +358,7 @@ async def test_after_a_suspension_all_minutes_since_are_asked_for(recorded):
 
 async def test_minutes_that_could_not_be_written_are_asked_for_again(recorded, monkeypatch):
     def full(*_):
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
+        raise apsw.FullError("database or disk is full")
 
     await asyncio.wrap_future(recorded.history.read(["host.cpu"], 1))  # it is open
     monkeypatch.setattr(recorded.history._keeper._database, "replace_minutes", full)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+import apsw
 
 from amiga_ws.history.points import HOUR_S, HOURS, MINUTES, TIERS, Row, Tier
 
@@ -32,8 +34,9 @@ MIGRATIONS: tuple[str, ...] = (
 )
 MOST_CUTS = 40  # 0.9 ** 40 is nothing
 WAL_PAGES = 256  # 1 MiB, then its content goes into the file
-BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-FULL = frozenset({sqlite3.SQLITE_FULL})
+BUSY_TIMEOUT_MS = 1000
+BROKEN = (apsw.CorruptError, apsw.NotADBError)
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _ADD = """
     INSERT INTO points (step, time, series, count, low, high, total) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (step, time, series) DO UPDATE SET
@@ -57,17 +60,11 @@ class NewerError(Exception):
     """A later version of this program made the file; it is left as it is."""
 
 
-def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's own number of an error (https://www.sqlite.org/rescode.html), without its extension; 0 if none."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
-
-
 class Database:
     """An open history file; `path` None is one in memory.
 
     Raises:
-        sqlite3.Error: whatever the file or its disk does not allow.
+        apsw.Error: whatever the file or its disk does not allow.
         OSError: the file cannot be made.
         NewerError: see there.
     """
@@ -77,8 +74,11 @@ class Database:
         if path is not None:
             # What AMIGA did is nobody else's business; the log beside it gets the same rights. Never through a link.
             os.close(os.open(path, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
-        self._db = sqlite3.connect(":memory:" if path is None else path, timeout=1.0, isolation_level=None)
+        # As a URI, which can have any bytes in it.
+        name = ":memory:" if path is None else f"file:{urllib.parse.quote(os.fsencode(path))}"
+        self._db = apsw.Connection(name, flags=_FLAGS)
         try:
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
             self._prepare()
         except BaseException:
             self._db.close()
@@ -88,11 +88,8 @@ class Database:
         # First what leaves a file that is not to be used as it is.
         if self._number("PRAGMA user_version") > len(MIGRATIONS):
             raise NewerError
-        fault = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if fault != "ok":
-            error = sqlite3.DatabaseError("malformed")
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+        if self._db.execute("PRAGMA quick_check(1)").get != "ok":
+            raise apsw.CorruptError("malformed")
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file alone
         self._db.execute("PRAGMA journal_mode = WAL")
         # Survives kill -9 whole; a power cut may cost what was written since the last checkpoint.
@@ -161,8 +158,7 @@ class Database:
                     " ORDER BY time LIMIT 1 OFFSET ?)",
                     (step, step, count // 10),
                 )
-            # Each step frees one page; execute() would take the first one alone.
-            self._db.executescript("PRAGMA incremental_vacuum")
+            self._db.execute("PRAGMA incremental_vacuum").fetchall()  # each step frees one page
             self._checkpoint()
             if not count or self.size() <= most_bytes:
                 break
@@ -187,9 +183,7 @@ class Database:
 
     def newest(self) -> int | None:
         """The last hour (its start, epoch) of which there is something; None in an empty file."""
-        found: int | None = self._db.execute(
-            "SELECT max(time) FROM points WHERE step = ?", (HOURS.step,)
-        ).fetchone()[0]
+        found: int | None = self._db.execute("SELECT max(time) FROM points WHERE step = ?", (HOURS.step,)).get
         return found
 
     def size(self) -> int:
@@ -202,7 +196,7 @@ class Database:
 
     def close(self) -> None:
         """Bring everything into the one file and leave it."""
-        with closing(self._db), suppress(sqlite3.Error):
+        with closing(self._db), suppress(apsw.Error):
             self._checkpoint()
 
     # -- within --------------------------------------------------------------------------------
@@ -223,11 +217,10 @@ class Database:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _number(self, pragma: str) -> int:
-        return int(self._db.execute(pragma).fetchone()[0])
+        return int(self._db.execute(pragma).get)
 
     def _count(self, tier: Tier) -> int:
-        found = self._db.execute("SELECT count(*) FROM points WHERE step = ?", (tier.step,))
-        return int(found.fetchone()[0])
+        return int(self._db.execute("SELECT count(*) FROM points WHERE step = ?", (tier.step,)).get)
 
 
 def move_aside(path: Path) -> None:

@@ -7,12 +7,13 @@ an hour of it, so that a full disk that is mended costs nothing, and is part of 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 
-from amiga_ws.history.database import BROKEN, FULL, MIB, Database, NewerError, move_aside, primary_code
+import apsw
+
+from amiga_ws.history.database import BROKEN, MIB, Database, NewerError, move_aside
 from amiga_ws.history.points import (
     FINEST,
     HOUR_S,
@@ -69,11 +70,11 @@ class Keeper:
     def open(self, now: float) -> None:
         """Make or open the file; what is wrong with it is in `source`, and tried again at each flush."""
         # Before 3.51.3 two connections that write can break one file; ours has this one.
-        logger.info("SQLite is %s", sqlite3.sqlite_version)
+        logger.info("SQLite is %s", apsw.sqlite_lib_version())
         try:
             self._connect()
             self._good(now)
-        except (sqlite3.Error, OSError, NewerError) as error:
+        except (apsw.Error, OSError, NewerError) as error:
             self._failed(error)
 
     def note(self, now: float, values: Mapping[str, float]) -> None:
@@ -94,7 +95,7 @@ class Keeper:
         try:
             self._connect().replace_minutes(rows)
             return True
-        except (sqlite3.Error, OSError, NewerError) as error:
+        except (apsw.Error, OSError, NewerError) as error:
             self._failed(error)
             return False
 
@@ -112,7 +113,7 @@ class Keeper:
                 if database.shrink(int(self._most_mb * MIB * FULL_SHARE)):
                     self._cut = True
             self._good(now)
-        except (sqlite3.Error, OSError, NewerError) as error:
+        except (apsw.Error, OSError, NewerError) as error:
             self._failed(error)
             newest = max((time for time, _ in self._pending), default=0)
             for key in [key for key in self._pending if key[0] <= newest - HOUR_S]:
@@ -135,7 +136,7 @@ class Keeper:
             grid = Grid.between(start, end, step_between(start, end, now))
         try:
             return self._answer(names, hours if between is None else None, grid, now)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             self._failed(error)
             raise HistoryError from error
 
@@ -178,8 +179,8 @@ class Keeper:
         if self._database is None:
             try:
                 self._database = Database(self._path)
-            except sqlite3.Error as error:
-                if self._path is None or primary_code(error) not in BROKEN:
+            except BROKEN:
+                if self._path is None:
                     raise
                 self._move_aside()
                 self._database = Database(self._path)
@@ -240,13 +241,13 @@ class Keeper:
             state="ok", as_of=now if self._written is None else self._written, path=self._shown, hint=used
         )
 
-    def _failed(self, error: sqlite3.Error | OSError | NewerError) -> None:
+    def _failed(self, error: apsw.Error | OSError | NewerError) -> None:
         text, hint = _told(error)
         if text != self._error:
             logger.warning("history cannot be written: %s", text)
         self._error = text
         self.source = Source(state="error", as_of=self._written, path=self._shown, error=text, hint=hint)
-        if isinstance(error, sqlite3.Error) and primary_code(error) in BROKEN and self._database is not None:
+        if isinstance(error, BROKEN) and self._database is not None:
             self._database.close()
             self._database = None
             try:
@@ -255,14 +256,14 @@ class Keeper:
                 logger.warning("the broken history file cannot be moved aside")
 
 
-def _told(error: sqlite3.Error | OSError | NewerError) -> tuple[str, str]:
+def _told(error: apsw.Error | OSError | NewerError) -> tuple[str, str]:
     """(what went wrong, what to do)."""
     kept = "the live view goes on; the last hour is kept in memory and written when it can be"
     if isinstance(error, NewerError):
         return "made by a later version", f"move the file away, or run the version that made it; {kept}"
     if isinstance(error, OSError):
         return str(error.strerror or error), f"check the folder's owner and rights; {kept}"
-    if primary_code(error) in FULL:
+    if isinstance(error, apsw.FullError):
         return "the disk is full", f"make room on it; {kept}"
     return " ".join(str(error).split())[:200], kept
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 
+import apsw
 import pytest
 from disks import fill, small_disk
 
@@ -22,7 +22,7 @@ def disk(tmp_path):
 
 def points(path):
     """How many have been stored; the file must be whole."""
-    with closing(sqlite3.connect(path)) as database:
+    with closing(apsw.Connection(str(path))) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return database.execute("SELECT count(*) FROM points").fetchone()[0]
 

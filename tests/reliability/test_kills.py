@@ -5,12 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import sqlite3
 import sys
 import threading
 import time
 from contextlib import closing, suppress
 
+import apsw
 import pytest
 from installation import Installation
 from processes import CHECKOUT, Running
@@ -91,7 +91,7 @@ def stored(path):
     """How much history holds, and when it ends; it must be whole, however it was left."""
     if not path.exists():
         return 0, None
-    with closing(sqlite3.connect(path)) as database:
+    with closing(apsw.Connection(str(path))) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'points'").fetchone():
             return 0, None
