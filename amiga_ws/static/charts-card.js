@@ -139,7 +139,7 @@ export class Card {
       setText(this.values[i], this.#words(line, values[index]));
       if (values.some((value) => value !== null)) known = true;
     });
-    show(this.empty, !known);
+    show(this.empty, !known && this.view.data.to > 0); // before there is an answer nobody knows that
     const age = this.view.to - this.#times[index];
     const newest = this.time === null && age <= Math.max(NEWEST_S, NEWEST_STEPS * this.#step);
     setText(this.when, newest || !known ? "" : `at ${this.#when(index)}`); // what is old says so

@@ -28,7 +28,7 @@ export function emptyNote(element, empty, snapshot, text, last = null) {
   const known = state === "ok" || state === undefined;
   const age = last === null ? null : now() - last;
   const wider = known && age !== null ? WINDOWS.find((hours) => hours > snapshot.hours && hours * 3600 > age) : undefined;
-  const said = !known ? "Unknown while AMIGA’s database is not being read."
+  const said = state === "loading" ? "AMIGA’s database is being read …" : !known ? "Unknown while AMIGA’s database is not being read."
     : age !== null && age > snapshot.hours * 3600 ? `${text} The last was ${format.age(age)} ago.` : text;
   let words = element.querySelector("span");
   if (!words) element.replaceChildren(words = h("span"));

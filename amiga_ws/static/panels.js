@@ -40,7 +40,8 @@ export function renderAttention(snapshot, reveal) {
   show(clear, items.length === 0);
   if (!clear.hidden) {
     setIcon(clear, known ? "completed" : "unknown");
-    setText(first(clear, ".word"), known ? "All clear" : "Cannot tell: AMIGA’s database is not being read");
+    setText(first(clear, ".word"), known ? "All clear" : snapshot.sources.amiga.state === "loading" ? "Cannot tell yet: AMIGA’s database is being read"
+      : "Cannot tell: AMIGA’s database is not being read");
     setText(first(clear, ".muted"), known && clearSince !== null ? `watched since ${format.moment(clearSince, now())}` : "");
   }
   const tasks = new Set(snapshot.tasks.map((task) => task.task_id));
@@ -218,7 +219,8 @@ export function markSections(snapshot) {
     const section = /** @type {HTMLElement} */ (found);
     const names = (section.dataset.needs ?? "").split(" ");
     const worst = names.map((name) => ({ name, source: snapshot.sources[name] }))
-      .find(({ source }) => source && ["error", "stale", "missing"].includes(source.state));
+      // one may do without transcripts
+      .find(({ name, source }) => source && source.state !== "ok" && !(name === "transcripts" && source.state === "missing"));
     setAttr(section, "data-state", worst ? worst.source.state : null);
     const note = first(section, ".source-note");
     if (!note) continue;
@@ -229,7 +231,8 @@ export function markSections(snapshot) {
     const { name, source } = worst;
     const when = source.as_of === null ? "" : `${format.age(now() - source.as_of)} old`;
     // the cause stands once, above; here the age is what matters
-    setText(note, name === "amiga" ? (when || "never read") : source.state === "missing" ? `${sourceName(name)}: not found`
+    if (source.state === "loading") setText(note, name === "amiga" ? "being read" : `${sourceName(name)}: being read, not all is counted yet`);
+    else setText(note, name === "amiga" ? (when || "never read") : source.state === "missing" ? `${sourceName(name)}: not found`
       : `${sourceName(name)}: ${source.error ?? source.state}${when && `, ${when}`}`);
   }
   broken(snapshot.sources.amiga);
@@ -253,5 +256,6 @@ function broken(source) {
   setText(byId("broken-cause"), cause.endsWith(".") ? cause : `${cause}.`);
   setText(byId("broken-path"), source.path ?? "");
   show(byId("broken-path"), Boolean(source.path));
+  setText(byId("broken-kept"), source.as_of === null ? "There are no values of it yet." : "The last good values stay below, dimmed.");
   setHint(byId("broken-hint"), source.hint ? `${source.hint[0].toUpperCase()}${source.hint.slice(1)}.` : "");
 }

@@ -167,8 +167,8 @@ export class TaskTable {
     show(empty, this.snapshot !== null && shown === 0);
     if (!empty.hidden) {
       const state = this.snapshot?.sources.amiga?.state;
-      setText(byId("tasks-empty-text"), filtered ? NOTHING[this.older.state]
-        : state === "ok" ? "AMIGA has no tasks yet." : "No tasks to show: AMIGA's database has not been read.");
+      setText(byId("tasks-empty-text"), state === "loading" ? "AMIGA’s database is being read …" : filtered ? NOTHING[this.older.state]
+        : state === "ok" ? "AMIGA has no tasks yet." : "No tasks to show: AMIGA’s database has not been read.");
       show(byId("tasks-reset"), filtered);
     }
     const beyond = format.known(total) && total > shown;

@@ -71,6 +71,21 @@ def test_opening_the_page_fills_every_chart_with_one_request(viewer):
     expect(viewer["#chart-calls .chart-legend"]).to_contain_text("calls")
 
 
+def test_nothing_is_said_of_a_time_before_there_is_an_answer(viewer):
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    viewer.page.route(TIMESERIES, hold)
+    viewer.arrive("/?hours=1")
+    viewer["#chart-tasks"].scroll_into_view_if_needed()
+    expect(viewer["#charts"]).to_have_attribute("data-plot", "drawn")
+    expect(viewer["#chart-tasks .chart-empty"]).to_be_hidden()
+    held[0].fulfill(json={"from": 0, "to": 3600, "step": 60, "series": {}, "spans": []})
+    expect(viewer["#chart-tasks .chart-empty"]).to_be_visible()
+
+
 def test_the_library_comes_when_the_charts_come_near(look, site):
     viewer = look(site, viewport={"width": 390, "height": 844})
     asked = []
