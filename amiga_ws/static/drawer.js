@@ -20,6 +20,7 @@ import { Waterfall } from "./waterfall.js";
 
 const AGAIN_MS = 2_000; // a task at work moves with every call
 const RETRY_MS = 10_000;
+const WITHIN_MS = 20_000; // a server that takes the request and is silent is away
 
 /**
  * @typedef {object} Around
@@ -158,7 +159,9 @@ export class Drawer {
   /** @param {Opened} what @returns {Promise<string|null>} what went wrong */
   async #fetch({ kind, id }) {
     try {
-      const reply = await fetch(`/api/${kind}s/${encodeURIComponent(id)}`, { headers: { Accept: "application/json" }, cache: "no-store" });
+      const reply = await fetch(`/api/${kind}s/${encodeURIComponent(id)}`, {
+        headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(WITHIN_MS),
+      });
       if (reply.status === 404) return kind === "task" ? `There is no task ${id}. AMIGA may have removed it.` : `There is no session ${id} in the last eight days.`;
       if (reply.status === 401) return "You are signed out.";
       if (!reply.ok) return `The server answered ${reply.status}. It is asked again as soon as the task moves.`;

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from playwright.sync_api import expect
+from viewing import HIT
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1440, "height": 900}
@@ -222,18 +223,6 @@ def test_page_is_usable_without_a_mouse(viewer):
         viewer.page.keyboard.press("Tab")
         reached.add(viewer.page.evaluate("document.activeElement.id"))
     assert reached >= {"help-open", "who", "search"}
-
-
-# How high is the part of the page in which a touch at the middle of an element's width reaches it, px.
-HIT = """(element) => {
-  element.scrollIntoView({ block: "center" });
-  const { x, y, width, height } = element.getBoundingClientRect();
-  const hit = (at) => element.contains(document.elementFromPoint(x + width / 2, at));
-  let [top, bottom] = [y + height / 2, y + height / 2];
-  while (hit(top - 0.5)) top -= 0.5;
-  while (hit(bottom + 0.5)) bottom += 0.5;
-  return bottom - top;
-}"""
 
 
 @pytest.mark.parametrize(

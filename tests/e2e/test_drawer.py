@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
+from viewing import HIT, IMPATIENT
 
 from amiga_ws.collectors.amiga import detail
 
@@ -190,6 +192,17 @@ def test_a_server_that_is_away_is_said_and_asked_again(own_site, look):
     expect(viewer["#waterfall li"]).to_have_count(1)
 
 
+def test_a_server_that_says_nothing_is_said_too(viewer):
+    viewer.page.add_init_script(IMPATIENT)
+    viewer.arrive()
+    viewer.gets_no_answer("**/api/tasks/*")
+    row_of(viewer, "Upgrade the parser").locator('[data-field="description"]').click()
+    expect(viewer["#drawer-problem-text"]).to_have_text("The server cannot be reached.")
+    viewer.page.unroute("**/api/tasks/*")
+    viewer["#drawer-retry"].click()
+    expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
+
+
 def test_it_shows_the_host_while_the_task_ran(viewer):
     viewer.arrive()
     for _ in range(2):  # the second time anew, the first ones ended
@@ -289,6 +302,26 @@ def test_nothing_sticks_out_of_it(look, site, size):
         }).map((element) => element.outerHTML.slice(0, 100))"""
     )
     assert outside == []
+
+
+def test_its_links_are_as_high_as_a_finger(look, site):
+    viewer = look(site, viewport=PHONE, has_touch=True).arrive()
+    opened(viewer, "Upgrade the parser")
+    for target in ("#drawer-model", "#drawer-class", "#drawer-sessions-list button"):
+        assert viewer[target].first.evaluate(HIT) >= 43  # 44 less what the steps leave
+
+
+def test_a_call_without_an_end_is_seen_where_the_axis_ends(own_site, look):
+    """Often it is the last thing that happened."""
+    site = own_site()
+    now = time.time()
+    task = site.sim.start_task(description="Died at work", at=now - 100)
+    site.sim.end_tool(site.sim.start_tool(task, "Read", at=now - 90), at=now - 89)
+    site.sim.start_tool(task, "Grep", at=now - 60)
+    site.sim.fail_task(task, at=now - 30)
+    viewer = look(site).arrive()
+    opened(viewer, "Died at work")
+    expect(viewer["#waterfall [data-state='orphaned'] .span"]).to_be_in_viewport(ratio=1)
 
 
 def test_modules_that_cannot_be_fetched_are_told_and_the_address_names_what_was_opened(viewer):

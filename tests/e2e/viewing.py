@@ -13,6 +13,21 @@ addEventListener("securitypolicyviolation", (event) =>
 """
 
 
+# How high is the part of the page in which a touch at the middle of an element's width reaches it, px.
+HIT = """(element) => {
+  element.scrollIntoView({ block: "center" });
+  const { x, y, width, height } = element.getBoundingClientRect();
+  const hit = (at) => element.contains(document.elementFromPoint(x + width / 2, at));
+  let [top, bottom] = [y + height / 2, y + height / 2];
+  while (hit(top - 0.5)) top -= 0.5;
+  while (hit(bottom + 0.5)) bottom += 0.5;
+  return bottom - top;
+}"""
+# A page waits long for a server that says nothing; a test does not.
+IMPATIENT = """const patient = AbortSignal.timeout.bind(AbortSignal);
+AbortSignal.timeout = (ms) => patient(ms / 10);"""
+
+
 class Viewer:
     """One page of a browser context. `complaints` is everything it should not have said."""
 
@@ -64,6 +79,17 @@ class Viewer:
             [{"name": name, "value": value, "url": self.site.url, "httpOnly": True, "sameSite": "Lax"}]
         )
         return f"{name}={value}"
+
+    def polls(self):
+        """From now on neither WebSocket nor event stream comes through."""
+        self.forgive(r"WebSocket connection|status of 502")
+        self.page.route_web_socket("**/ws", lambda socket: socket.close(code=1011))
+        self.page.route("**/api/stream/**", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+        return self
+
+    def gets_no_answer(self, path):
+        """From now on the server takes requests of that path and says nothing; nor does it anything."""
+        self.page.route(path, lambda _: None)
 
     def live(self, within_s=20):
         """Wait until values have come over a working stream."""
