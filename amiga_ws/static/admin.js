@@ -12,6 +12,7 @@ import { Staying } from "./staying.js";
 import * as format from "./format.js";
 
 const EVERY_MS = 2_000;
+const WITHIN_MS = 10_000; // a server that takes the request and is silent is away
 const ARMED_MS = 4_000; // how long a first press is remembered
 
 /** @typedef {{client_id: string, subject: string, transport: string, address: string, since: number, hours: number|null,
@@ -26,7 +27,9 @@ const now = () => Date.now() / 1000;
 
 /** @param {string} method @param {string} path @param {object} [body] */
 async function ask(method, path, body) {
-  const response = await fetch(path, { method, cache: "no-store", headers: { Accept: "application/json" }, body: body && JSON.stringify(body) });
+  const response = await fetch(path, {
+    method, cache: "no-store", headers: { Accept: "application/json" }, body: body && JSON.stringify(body), signal: AbortSignal.timeout(WITHIN_MS),
+  });
   if (response.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
   if (!response.ok) throw new Error(await refusal(response));
   return response.status === 204 ? null : response.json();
@@ -123,7 +126,7 @@ async function revoke() {
   try {
     if (!problem) await ask("POST", "/api/admin/revocations", { [kind.value]: given });
   } catch (error) {
-    problem = /** @type {Error} */ (error).message;
+    problem = words(/** @type {Error} */ (error));
   }
   setAttr(message, "data-bad", problem ? "" : null);
   setText(message, problem || "Revoked.");
@@ -189,7 +192,7 @@ async function look() {
 
 /** @param {Error} error */
 function words(error) {
-  return error instanceof TypeError ? "The server does not answer." : error.message;
+  return error instanceof TypeError || error.name === "TimeoutError" ? "The server does not answer." : error.message;
 }
 
 async function keepLooking() {

@@ -140,7 +140,8 @@ export class Charts {
   #failed(error, signal, retry) {
     if (signal.aborted) return;
     setAttr(this.root, "data-state", "error");
-    setText(byId("charts-error"), `History does not answer: ${error instanceof Error ? error.message : "unknown"}.${this.live ? " Trying again." : ""}`);
+    const why = error instanceof TypeError ? "" : `: ${error instanceof Error ? error.message : "unknown"}`; // a browser's own words tell nobody anything
+    setText(byId("charts-error"), `History does not answer${why}.${this.live ? " Trying again." : ""}`);
     this.#later(retry, RETRY_MS);
   }
 

@@ -9,7 +9,7 @@
  *     client.start();
  *
  * Events (all CustomEvent; `detail`):
- *   state     ClientState: phase, transport, retryAt, reason, code, attempt
+ *   state     ClientState: phase, transport, retryAt, reason, code, attempt, refused
  *   snapshot  {snapshot, event: "metrics_update"|"metrics_patch", bytes}
  *   connected the data of the server's `connected`; `subscribed` likewise
  *   alive     {serverTime: number|null} any sign of life
@@ -70,7 +70,7 @@ export class LiveClient extends EventTarget {
     /** The last `connected` data. @type {any} */
     this.connected = null;
     /** @type {ClientState} */
-    this.state = { phase: "idle", transport: this.ladder.kind, retryAt: null, reason: null, code: null, attempt: 0 };
+    this.state = { phase: "idle", transport: this.ladder.kind, retryAt: null, reason: null, code: null, attempt: 0, refused: false };
 
     this.mirror = new Mirror();
     /** @type {WebSocketTransport|SseTransport|PollTransport|null} */
@@ -260,7 +260,7 @@ export class LiveClient extends EventTarget {
     const words = sentence(code, bye?.reason || end.reason);
     const serverMs = askedMs(bye?.retry_ms ?? end.retryMs);
     const next = end.status === 401 ? "signin" : meaning(code);
-    if (next === "signin") this.#halt("signedout", words, code);
+    if (next === "signin") this.#halt("signedout", words, code, end.refused);
     else if (next === "stop") this.#halt("stopped", words, code);
     else if (next === "return") this.#wait(serverMs, words, code);
     else {
@@ -268,7 +268,7 @@ export class LiveClient extends EventTarget {
       const turn = this.turn;
       const why = await askWhy(this.base, this.token);
       if (turn !== this.turn) return; // the page moved on meanwhile
-      if (why.status === 401) this.#halt("signedout", code === 4003 ? words : why.reason, code);
+      if (why.status === 401) this.#halt("signedout", code === 4003 ? words : why.reason, code, why.refused);
       else if (why.status === 403 || why.status === 421) this.#halt("stopped", why.reason, code);
       else {
         if (why.status === 200 && !end.opened && this.ladder.failed()) this.state = { ...this.state, attempt: 0 };
@@ -285,10 +285,10 @@ export class LiveClient extends EventTarget {
     this.#later("retry", ms, () => this.#open());
   }
 
-  /** @param {'signedout'|'stopped'} phase @param {string} reason @param {number} code */
-  #halt(phase, reason, code) {
+  /** @param {'signedout'|'stopped'} phase @param {string} reason @param {number} code @param {boolean} [refused] */
+  #halt(phase, reason, code, refused = false) {
     if (code === 4503) this.mirror.clear(); // signed out on purpose: nothing of it stays
-    this.#enter({ phase, retryAt: null, reason, code, attempt: 0 });
+    this.#enter({ phase, retryAt: null, reason, code, attempt: 0, refused });
   }
 
   /** @returns {Promise<null>} */

@@ -10,7 +10,7 @@
  *   #signin-panel                 signed out: #signin-panel-token, #signin-panel-button, #signin-panel-message
  *   #demo-banner                  only when the server runs the demo (html[data-demo="1"])
  *   #no-amiga                     first run; #no-amiga-path, #no-amiga-hint
- *   #tile-bot #tile-tasks #tile-spend #tile-tokens #tile-host     [data-state] = error | stale | missing of its source
+ *   #tile-bot #tile-tasks #tile-spend #tile-tokens #tile-host     [data-state] = error | stale | missing | loading of its source
  *   [data-field="overview.tasks.total"]   every number: its path in the snapshot; [data-value] the exact value.
  *                                 Inside a list row the path is the row's own, e.g. [data-field="tool_calls"]
  *   #attention[data-count], #attention-list li[data-kind][data-severity], #attention-clear
@@ -50,6 +50,7 @@ import * as format from "./format.js";
 
 const WINDOWS = [1, 6, 24, 168];
 const WHO_AGAIN_MS = 5_000;
+const NEAR_END_S = 30; // of a session: who is refused then may have been a moment late
 const asked = Number(address.parameter("hours"));
 
 const client = new LiveClient({ hours: WINDOWS.includes(asked) ? asked : 24, interval: 2, delta: true });
@@ -96,11 +97,12 @@ client.addEventListener("alive", (event) => {
   header.alive();
 });
 client.addEventListener("state", () => {
-  const { phase, code } = client.state;
+  const { phase, code, refused } = client.state;
   if (phase === "signedout") {
     header.who(null);
-    // revoked or signed out: nothing of it may stay on the screen
-    if (code === 4503) location.replace(`/login?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
+    // Revoked or signed out: nothing of it may stay on the screen. A page that polls, or was away, is told no more
+    // than that its session is not accepted; but one that had time left has been ended.
+    if (code === 4503 || (refused && code !== 4003 && staying.leftS > NEAR_END_S)) sessionEnded();
     drawer.makeWay();
   } else if (phase === "live") { // not with `connected`, which polling never brings
     void showWho();
@@ -224,12 +226,22 @@ async function showWho() {
   }
 }
 
+/** Leave the values behind; a sign-in leads back to this view. */
+function sessionEnded() {
+  location.replace(`/login?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
+}
+
+// Other pages of this browser lose their cookie with this one's, and the server cannot tell one without from a stranger.
+const pages = new BroadcastChannel("amiga.pages");
+pages.addEventListener("message", ({ data }) => { if (data === "signed out") sessionEnded(); });
+
 /** @param {boolean} everywhere */
 async function leave(everywhere) {
   try {
     await signOut(everywhere);
+    pages.postMessage("signed out");
     client.stop();
-    location.assign("/login");
+    location.replace("/login"); // Back shows nothing of it
   } catch (error) {
     toast(error instanceof Error ? error.message : "Signing out failed.");
   }

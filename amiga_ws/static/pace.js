@@ -31,6 +31,8 @@ export function keepPace(client, awake) {
   document.addEventListener("visibilitychange", turned);
   if (!visible()) turned();
   window.addEventListener("online", () => client.wake());
+  // not the end of it: the server may be this very device
+  window.addEventListener("offline", () => client.wake());
 
   // The wall clock goes on while a device sleeps, its timers do not. A hidden tab's are slowed by the browser.
   let lookedAt = Date.now();

@@ -4,6 +4,8 @@
  */
 import { bearer, refusal, retryAfterMs } from "./transports.js";
 
+const WITHIN_MS = 10_000; // a server that takes the request and is silent is away
+
 /** @typedef {{subject: string, scopes: string[], expires_in: number}} Session */
 
 /** A refusal, in words a person can act on. */
@@ -53,7 +55,9 @@ export async function signOut(everywhere) {
 /** @param {string} method @param {string} path @param {Record<string, string>} [headers] */
 async function ask(method, path, headers = {}) {
   try {
-    return await fetch(path, { method, headers: { Accept: "application/json", ...headers }, cache: "no-store" });
+    return await fetch(path, {
+      method, headers: { Accept: "application/json", ...headers }, cache: "no-store", signal: AbortSignal.timeout(WITHIN_MS),
+    });
   } catch {
     throw new SignInError("The server does not answer. Is it running, and is this device still connected?", 0);
   }
@@ -64,13 +68,7 @@ async function explained(response) {
   const cause = await refusal(response);
   if (response.status === 429 || response.status === 503) {
     const ms = retryAfterMs(response);
-    return `${capital(cause)}. Try again ${ms ? `in ${Math.ceil(ms / 1000)} seconds` : "in a moment"}.`;
+    return `${cause} Try again ${ms ? `in ${Math.ceil(ms / 1000)} seconds` : "in a moment"}.`;
   }
-  return `${capital(cause)}.`;
-}
-
-/** @param {string} text */
-function capital(text) {
-  const clean = text.replace(/\.$/, "");
-  return clean.charAt(0).toUpperCase() + clean.slice(1);
+  return cause;
 }

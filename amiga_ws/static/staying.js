@@ -37,6 +37,11 @@ export class Staying {
     if (this.life > 0) this.#in(Math.max(this.life * USED, AT_LEAST_S) * 1000);
   }
 
+  /** Seconds until it ends by itself, as far as is known. */
+  get leftS() {
+    return this.life - past(this.knownAt);
+  }
+
   /** The server has said that it expires: now, unless that was just done. */
   now() {
     if (this.renewedAt === null || past(this.renewedAt) >= AT_LEAST_S) void this.#renew();

@@ -38,7 +38,7 @@ export class WebSocketTransport {
     this.opened = false;
     this.ended = false;
     this.socket = token ? new Socket(url, ["amiga.v1", `amiga.bearer.${token}`]) : new Socket(url);
-    this.timer = setTimeout(() => this.close(1006, "no answer in 10 s"), OPEN_TIMEOUT_MS);
+    this.timer = setTimeout(() => this.close(1006, "No answer in 10 s."), OPEN_TIMEOUT_MS);
     this.socket.addEventListener("message", (event) => this.#message(event.data));
     this.socket.addEventListener("close", (event) => this.#end(event.code, event.reason));
     this.socket.addEventListener("error", () => {}); // `close` follows; `ws` for Node would throw
@@ -65,7 +65,7 @@ export class WebSocketTransport {
     if (this.ended) return;
     this.ended = true;
     clearTimeout(this.timer);
-    this.handlers.close({ opened: this.opened, code, reason, status: null, retryMs: null });
+    this.handlers.close({ opened: this.opened, code, reason, status: null, retryMs: null, refused: false });
   }
 
   /** @param {object} frame @returns {number} bytes sent, 0 if it could not */
@@ -99,7 +99,7 @@ export class SseTransport {
     this.ended = false;
     /** @type {number|null} */
     this.retryMs = null;
-    this.timer = setTimeout(() => this.close(1006, "no answer in 10 s"), OPEN_TIMEOUT_MS);
+    this.timer = setTimeout(() => this.close(1006, "No answer in 10 s."), OPEN_TIMEOUT_MS);
     void this.#read(query);
   }
 
@@ -115,7 +115,7 @@ export class SseTransport {
       if (query.resume) headers["Last-Event-ID"] = query.resume;
       const response = await fetch(url, { headers, cache: "no-store", signal: this.abort.signal });
       if (!response.ok || !response.body) {
-        this.#end(1006, await refusal(response), response.status, retryAfterMs(response));
+        this.#end(1006, await refusal(response), response.status, retryAfterMs(response), notAccepted(response));
         return;
       }
       const lines = new EventStreamParser((event, data, bytes) => this.#frame(event, data, bytes));
@@ -127,9 +127,9 @@ export class SseTransport {
         lines.feed(value);
         if (lines.pending > LINE_MAX) throw new Error("The server sent a line without an end.");
       }
-      this.#end(1006, "the stream ended", null, this.retryMs);
+      this.#end(1006, "The stream ended.", null, this.retryMs);
     } catch (error) {
-      this.#end(1006, error instanceof Error ? error.message : String(error), null, this.retryMs);
+      this.#end(1006, own(error), null, this.retryMs);
     }
   }
 
@@ -149,12 +149,12 @@ export class SseTransport {
     this.handlers.message({ event: event || "metrics_update", data }, bytes);
   }
 
-  /** @param {number} code @param {string} reason @param {number|null} status @param {number|null} retryMs */
-  #end(code, reason, status, retryMs) {
+  /** @param {number} code @param {string} reason @param {number|null} status @param {number|null} retryMs @param {boolean} [refused] */
+  #end(code, reason, status, retryMs, refused = false) {
     if (this.ended) return;
     this.ended = true;
     clearTimeout(this.timer);
-    this.handlers.close({ opened: this.opened, code, reason, status, retryMs });
+    this.handlers.close({ opened: this.opened, code, reason, status, retryMs, refused });
     this.abort.abort();
   }
 
@@ -194,7 +194,7 @@ export class PollTransport {
         signal: AbortSignal.any([this.abort.signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)]),
       });
       if (!response.ok) {
-        this.#end(1006, await refusal(response), response.status, retryAfterMs(response));
+        this.#end(1006, await refusal(response), response.status, retryAfterMs(response), notAccepted(response));
         return;
       }
       const text = await response.text();
@@ -207,16 +207,16 @@ export class PollTransport {
       this.handlers.message({ event: "metrics_update", data }, byteLength(text));
       this.timer = setTimeout(() => void this.#ask(url), this.everyMs);
     } catch (error) {
-      this.#end(1006, error instanceof Error ? error.message : String(error), null, null);
+      this.#end(1006, own(error), null, null);
     }
   }
 
-  /** @param {number} code @param {string} reason @param {number|null} status @param {number|null} retryMs */
-  #end(code, reason, status, retryMs) {
+  /** @param {number} code @param {string} reason @param {number|null} status @param {number|null} retryMs @param {boolean} [refused] */
+  #end(code, reason, status, retryMs, refused = false) {
     if (this.ended) return;
     this.ended = true;
     clearTimeout(this.timer);
-    this.handlers.close({ opened: this.opened, code, reason, status, retryMs });
+    this.handlers.close({ opened: this.opened, code, reason, status, retryMs, refused });
   }
 
   send() {
@@ -249,15 +249,31 @@ export function bearer(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** The sentence in a refusal's body, else its status. @param {Response} response */
+/** What is wrong in words of ours; a browser's own ("Failed to fetch", "signal timed out") tell nobody anything. @param {unknown} error */
+function own(error) {
+  return error instanceof Error && !(error instanceof TypeError) && !(error instanceof DOMException) ? error.message : "";
+}
+
+/** The words in a refusal's body as a sentence, else its status. @param {Response} response */
 export async function refusal(response) {
   try {
     const body = await response.json();
-    if (typeof body?.error === "string") return body.ref ? `${body.error} (ref ${body.ref})` : body.error;
+    if (typeof body?.error === "string" && body.error) return sentence(body.error) + (body.ref ? ` (ref ${body.ref})` : "");
   } catch {
     // not JSON: a proxy's own page
   }
-  return `the server answered ${response.status}`;
+  return `The server answered ${response.status}.`;
+}
+
+/** @param {string} text */
+function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
+
+/** Whether there was a credential and it does not count any more: told by the server, as RFC 6750 has it. @param {Response} response */
+export function notAccepted(response) {
+  return response.status === 401 && (response.headers.get("WWW-Authenticate") ?? "").includes("invalid_token");
 }
 
 /** @param {Response} response @returns {number|null} */

@@ -49,6 +49,7 @@
  * @property {string|null} reason     in words for a person, null while all is well
  * @property {number|null} code       close code, where there was one
  * @property {number} attempt         failed attempts since the last working stream
+ * @property {boolean} refused        signed out, because a credential that was there is not accepted
  *
  * @typedef {object} TransportHandlers
  * @property {() => void} open                                            bytes can flow
@@ -61,5 +62,6 @@
  * @property {string} reason
  * @property {number|null} status     HTTP status of a refusal, where the transport can see it
  * @property {number|null} retryMs    from `retry:` or `Retry-After`
+ * @property {boolean} refused        a credential was there and was not accepted
  */
 export {};

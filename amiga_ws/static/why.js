@@ -2,13 +2,13 @@
  * Why a stream has ended or never began. A browser tells a page nothing about a refused handshake, so the session is
  * asked; and a page that the server does not know may not even read that.
  */
-import { address, bearer, refusal, retryAfterMs } from "./transports.js";
+import { address, bearer, notAccepted, refusal, retryAfterMs } from "./transports.js";
 
 const WITHIN_MS = 10_000;
 
 /**
  * @param {string} base @param {string|null} token
- * @returns {Promise<{status: number, reason: string, retryMs: number|null}>} status 0: no answer that can be read
+ * @returns {Promise<{status: number, reason: string, retryMs: number|null, refused: boolean}>} status 0: no answer that can be read
  */
 export async function askWhy(base, token) {
   try {
@@ -16,10 +16,10 @@ export async function askWhy(base, token) {
       headers: { Accept: "application/json", ...bearer(token) }, cache: "no-store", signal: AbortSignal.timeout(WITHIN_MS),
     });
     const reason = response.ok ? "" : await refusal(response);
-    return { status: response.status, reason, retryMs: retryAfterMs(response) };
+    return { status: response.status, reason, retryMs: retryAfterMs(response), refused: notAccepted(response) };
   } catch {
     const foreign = typeof location !== "undefined" && address("/", base).origin !== location.origin;
-    return { status: 0, reason: foreign ? unreadable(location.origin) : "The server does not answer.", retryMs: null };
+    return { status: 0, reason: foreign ? unreadable(location.origin) : "The server does not answer.", retryMs: null, refused: false };
   }
 }
 

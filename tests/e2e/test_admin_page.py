@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from playwright.sync_api import expect
+from viewing import IMPATIENT
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 HOUR_MS = 3_600_000
@@ -55,6 +56,20 @@ def test_what_could_not_be_done_is_told_until_the_next_try(own_site, look):
     button.click()
     button.click()
     expect(row_of(owner, "bob")).to_have_count(0)
+    expect(owner["#status"]).to_have_text("")
+
+
+def test_a_server_that_says_nothing_is_told(own_site, look):
+    owner = look(own_site())
+    owner.page.add_init_script(IMPATIENT)
+    owner.arrive("/admin")
+    expect(owner["body"]).to_have_attribute("data-loaded", "")
+    owner.gets_no_answer("**/api/admin/**")
+    expect(owner["#status"]).to_have_text("The server does not answer.")
+    owner["#revoke-value"].fill("bob")
+    owner["#revoke-button"].click()
+    expect(owner["#revoke-message"]).to_have_text("The server does not answer.")
+    owner.page.unroute("**/api/admin/**")
     expect(owner["#status"]).to_have_text("")
 
 

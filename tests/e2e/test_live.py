@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -148,10 +149,9 @@ def test_restart_of_the_server_leaves_no_blank(look, own_site):
 
 @pytest.mark.parametrize("gone", ["ws", "ws and sse"])
 def test_page_lives_where_a_proxy_takes_no_upgrades(viewer, gone):
-    viewer.forgive(r"WebSocket connection|status of 502")
-    viewer.page.route_web_socket("**/ws", lambda socket: socket.close(code=1011))
-    if gone != "ws":
-        viewer.page.route("**/api/stream/**", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    viewer.polls()
+    if gone == "ws":
+        viewer.page.unroute("**/api/stream/**")
     viewer.gets_session()
     viewer.open()
     viewer.live(within_s=30)
@@ -160,6 +160,38 @@ def test_page_lives_where_a_proxy_takes_no_upgrades(viewer, gone):
     # what is asked for beside the stream comes with any of them
     expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
     expect(viewer["#who-name"]).to_have_text("owner")
+
+
+def test_a_page_that_polls_tells_of_a_lost_connection_in_sentences(look, own_site):
+    """Those that a browser has for it ("Failed to fetch", "signal timed out") are for nobody, and each has others."""
+    site = own_site()
+    viewer = look(site).polls()
+    viewer.forgive("ERR_FAILED")
+    viewer.gets_session()
+    viewer.open()
+    viewer.live(within_s=30)
+    viewer.page.route("**/api/**", lambda route: route.abort())
+    text = viewer["#banner-text"]
+    expect(text).to_have_text(re.compile(r"^The [^.]+\. Values are [^.]+ old\.$"), timeout=25_000)
+    expect(viewer["#charts-error"]).not_to_contain_text("fetch")
+    viewer.page.unroute("**/api/**")
+    refusal = {"status": 503, "json": {"error": "closed for the night", "ref": "abc123"}}
+    viewer.page.route("**/api/**", lambda route: route.fulfill(**refusal))
+    viewer.forgive("status of 503")
+    told = re.compile(r"^Closed for the night\. \(ref abc123\) Values are [^.]+ old\.$")
+    expect(text).to_have_text(told, timeout=25_000)
+
+
+def test_a_device_that_loses_its_network_does_not_look_connected_for_long(viewer):
+    """Its socket says nothing of it; waiting for the heartbeats would take 38 s."""
+    viewer.arrive()
+    viewer.forgive("ERR_INTERNET_DISCONNECTED|WebSocket connection")
+    viewer.page.context.set_offline(True)
+    expect(viewer["#banner"]).to_contain_text("This device is offline.", timeout=20_000)
+    expect(viewer["#connection"]).to_contain_text("offline")
+    viewer.page.context.set_offline(False)
+    viewer.live()
+    expect(viewer["#banner"]).to_be_hidden()
 
 
 def test_clock_that_is_set_while_the_page_is_open_changes_no_age_for_long(viewer):

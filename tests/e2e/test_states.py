@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 from processes import CHECKOUT, clean_environment, completed
-from viewing import Viewer
+from viewing import IMPATIENT, Viewer
 
 from amiga_ws.simulate import Simulator
 
@@ -67,6 +68,74 @@ def test_nothing_is_clear_while_the_database_is_still_being_read(viewer):
     assert (found["word"], found["level"]) == ("LOADING", "loading")
     assert found["reason"] == "AMIGA's database is being read"
     assert viewer.page.evaluate(verdict, [{"severity": "warn"}])["word"] == "ATTENTION"
+
+
+def seen_with(viewer, change):
+    """Open the page with states that `change` has been at; patches of them do not arrive."""
+
+    def pass_on(socket):
+        server = socket.connect_to_server()
+
+        def from_server(text):
+            frame = json.loads(text)
+            if frame["event"] == "metrics_update":
+                change(frame["data"])
+            if frame["event"] != "metrics_patch":
+                socket.send(json.dumps(frame))
+
+        server.on_message(from_server)
+        socket.on_message(server.send)
+
+    viewer.page.route_web_socket("**/ws", pass_on)
+    return viewer.arrive()
+
+
+def test_a_database_that_is_being_read_is_never_said_not_to_be(viewer):
+    def load(snapshot):
+        snapshot["sources"]["amiga"]["state"] = "loading"
+        for name in ("attention", "tasks", "errors", "activity"):
+            snapshot[name] = []
+
+    seen_with(viewer, load)
+    expect(viewer["#verdict-reason"]).to_have_text("AMIGA's database is being read")
+    expect(viewer["#attention-clear"]).to_contain_text("is being read")
+    expect(viewer["#tasks-empty"]).to_contain_text("is being read")
+    expect(viewer["#errors-empty"]).to_contain_text("is being read")
+    expect(viewer["#tile-spend .source-note"]).to_have_text("being read")
+    denied = re.compile("not being read|has not been read")
+    expect(viewer["main"]).not_to_contain_text(denied, use_inner_text=True)
+    viewer["#search"].fill("parser")  # nothing is known yet of what matches
+    expect(viewer["#tasks-empty"]).to_contain_text("is being read")
+
+
+@pytest.mark.parametrize(
+    ("state", "note"),
+    [("loading", "Transcripts: being read, not all is counted yet"), ("missing", None), ("ok", None)],
+)
+def test_what_is_spent_says_when_not_all_of_it_is_counted_yet(viewer, state, note):
+    seen_with(viewer, lambda snapshot: snapshot["sources"]["transcripts"].update(state=state))
+    for tile in ("#tile-spend", "#tile-tokens"):
+        found = viewer[f"{tile} .source-note"]
+        expect(found).to_have_text(note) if note else expect(found).to_be_hidden()
+
+
+def test_a_database_that_never_could_be_read_has_no_last_values(look, own_site):
+    site = own_site(furnish=False)
+    site.stop()
+    site.sim.close()
+    site.sim.database.write_bytes(b"this is not a database" * 1000)
+    site.start()
+    viewer = look(site).arrive()
+    expect(viewer["#broken"]).to_contain_text("not a database")
+    expect(viewer["#broken"]).to_contain_text("There are no values of it yet.")
+    expect(viewer["#tile-tasks .source-note"]).to_have_text("never read")
+
+
+def test_every_word_of_the_verdict_is_explained(viewer):
+    viewer.arrive()
+    viewer["#help-open"].click()
+    terms = viewer["#help .words dt"].all_text_contents()
+    assert set(terms) >= {"OK", "ATTENTION", "DEGRADED", "DOWN", "LOADING", "STALE"}
 
 
 def test_a_process_that_has_ended_is_up_for_no_time(look, own_site):
@@ -165,6 +234,49 @@ def test_sign_out_everywhere_ends_every_page_and_each_comes_back_to_its_view(loo
     comes_back(there)
     expect(there['#chips [data-status="failed"]']).to_have_attribute("aria-pressed", "true")
     other_subject.live()
+
+
+def test_a_page_that_polls_shows_nothing_either_of_a_session_that_was_ended(look, own_site):
+    """It is told no more than that its session is not accepted, as it is of one that is over."""
+    site = own_site()
+    here, there = look(site).arrive(), look(site).polls().arrive("/?status=failed")
+    there.forgive(REFUSED)
+    expect(there["#connection"]).to_have_attribute("data-transport", "poll")
+    expect(there["#who-name"]).to_have_text("owner")
+    here.forgive(REFUSED)
+    here["#who"].click()
+    here["#signout-everywhere"].click()
+    there.page.wait_for_url("**/login?ended=1&**")
+    comes_back(there)
+    expect(there['#chips [data-status="failed"]']).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_sign_out_empties_the_other_pages_of_this_browser_however_they_are_told(look, own_site):
+    """The cookie goes with it: from then on they are strangers to the server."""
+    site = own_site()
+    viewer = look(site).arrive()
+    viewer.forgive(REFUSED)
+    other = viewer.page.context.new_page()
+    other.route_web_socket("**/ws", lambda socket: socket.close(code=1011))
+    other.route("**/api/stream/**", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    other.goto(f"{site.url}/?hours=6")
+    expect(other.locator("#connection")).to_have_attribute("data-state", "live", timeout=30_000)
+    expect(other.locator("#connection")).to_have_attribute("data-transport", "poll")
+    viewer["#who"].click()
+    viewer["#signout"].click()
+    viewer.page.wait_for_url(f"{site.url}/login")
+    other.wait_for_url("**/login?ended=1&next=%2F%3Fhours%3D6", timeout=3000)
+
+
+def test_a_sign_out_that_gets_no_answer_is_told(look, own_site):
+    viewer = look(own_site())
+    viewer.page.add_init_script(IMPATIENT)
+    viewer.arrive()
+    expect(viewer["#who-name"]).to_have_text("owner")
+    viewer.gets_no_answer("**/api/session*")
+    viewer["#who"].click()
+    viewer["#signout"].click()
+    expect(viewer["#toast"]).to_contain_text("The server does not answer.")
 
 
 def test_revocation_by_command_ends_the_page_within_2_s(look, own_site):
