@@ -200,7 +200,7 @@ export function renderSources(snapshot) {
 function sourceAge(element, source) {
   if (source.state === "ok") {
     delete element.dataset.since;
-    setText(element, "being read");
+    setText(element, "live");
     element.title = `changed ${format.stamp(source.as_of)}`;
   } else if (source.as_of === null) {
     delete element.dataset.since;

@@ -184,9 +184,10 @@ def test_broken_database_keeps_the_last_values_and_says_why(look, own_site):
     viewer = look(site).arrive()
     total = viewer.number("overview.tasks.total")
     expect(total).to_have_attribute("data-value", "4")
+    source = viewer['#sources [data-source="amiga"]']
+    expect(source.locator('[data-field="as_of"]')).to_have_text("live")
     site.sim.close()
     site.sim.database.write_bytes(b"this is not a database" * 1000)
-    source = viewer['#sources [data-source="amiga"]']
     expect(source).to_have_attribute("data-state", "error", timeout=10_000)
     assert source.locator('[data-field="error"]').text_content()
     assert source.locator('[data-field="hint"]').text_content()
