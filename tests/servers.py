@@ -267,6 +267,21 @@ class Event:
     id: str | None = None
 
 
+async def answered(reader, writer, status):
+    """The head of an answer. Of one with another status the body, too; after that, and where it breaks off, nobody
+    needs the connection."""
+    reply = None
+    try:
+        reply = await read_head(reader)
+        if reply.status != status:
+            size = int(reply.header("Content-Length") or 0)
+            reply.body = await asyncio.wait_for(reader.readexactly(size), WITHIN_S)
+        return reply
+    finally:
+        if reply is None or reply.status != status:
+            writer.close()
+
+
 @dataclass
 class EventStream:
     reply: Reply
@@ -281,11 +296,7 @@ class EventStream:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         target = f"/api/stream/metrics{query}"
         writer.write(request_bytes("GET", target, host or f"127.0.0.1:{server.port}", headers, close=False))
-        reply = await read_head(reader)
-        if reply.status != 200:
-            reply.body = await asyncio.wait_for(
-                reader.readexactly(int(reply.header("Content-Length"))), WITHIN_S
-            )
+        reply = await answered(reader, writer, 200)
         return cls(reply, reader, writer)
 
     async def next(self, within_s=WITHIN_S):
@@ -339,12 +350,7 @@ class RawWebSocket:
                 close=False,
             )
         )
-        reply = await read_head(reader)
-        if reply.status != 101:
-            reply.body = await asyncio.wait_for(
-                reader.readexactly(int(reply.header("Content-Length") or 0)), WITHIN_S
-            )
-            writer.close()
+        reply = await answered(reader, writer, 101)
         return cls(reply, reader, writer)
 
     async def frame(self, within_s=WITHIN_S):
