@@ -58,9 +58,7 @@ PARTS = 20  # of a run, each with a mean and a p99 of its own
 STEADY, CHURNERS, SLOW = 60, 12, 4  # clients of each kind at a time
 AMIGA_LIFE_S = 60.0
 TABLES = ("tool_usage", "agent_status")
-ROW_BYTES = (
-    200  # what one of AMIGA's rows may take of our memory, with its task and session; 182 in 85 minutes
-)
+ROW_BYTES = 200  # what a row of AMIGA's may take of our memory, with its task; 182 in 85 minutes
 LEAK_MIB_PER_H = 1.0
 DRIFT = 0.1  # of the p99 at the begin
 AGAIN = 1.05  # what the last cycle may use of what the fifth one did
