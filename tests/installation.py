@@ -67,6 +67,7 @@ class Installation:
             f"file:{quote(os.fsencode(self.database))}",
             apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE,
         )
+        connection.set_busy_timeout(5_000)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection

@@ -354,6 +354,14 @@ def test_chat_lines_are_messages_and_sessions_json(make):
     assert [entry["content"] for entry in chats["5:default"]["history"]] == ["hello", "hi"]
 
 
+def test_an_installation_can_lie_below_a_name_that_is_no_text(tmp_path):
+    sim = Simulator(tmp_path / "b\udcfcro")
+    sim.start_task(task_id="abc123")
+    assert rows(sim, "SELECT task_id FROM tasks") == [("abc123",)]
+    assert sim.database.exists()
+    sim.close()
+
+
 def test_equal_seeds_make_equal_files(make, clock):
     one, two, other = make(seed=3), make(seed=3), make(seed=4)
     for sim in (one, two, other):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
@@ -20,6 +21,9 @@ import apsw
 from amiga_ws.simulate import schema as schemas
 
 Stamps = Literal["local", "utc", "space"]
+
+BUSY_TIMEOUT_MS = 5_000  # as in Python's sqlite3, with which AMIGA writes
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 
 
 class Installation:
@@ -65,7 +69,9 @@ class Installation:
         """Start AMIGA's writer on the existing database, or make a new one."""
         self.database.parent.mkdir(parents=True, exist_ok=True)
         (self.root / "logs" / "sessions").mkdir(parents=True, exist_ok=True)
-        con = apsw.Connection(str(self.database))
+        # As a URI, which can have any bytes in it.
+        con = apsw.Connection(f"file:{urllib.parse.quote(os.fsencode(self.database))}", flags=_FLAGS)
+        con.set_busy_timeout(BUSY_TIMEOUT_MS)
         con.execute("PRAGMA journal_mode=WAL")
         con.execute("PRAGMA synchronous=OFF")
         if self._wal_only:

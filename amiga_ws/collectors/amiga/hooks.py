@@ -153,6 +153,7 @@ class HookLogs:
         while len(self.sessions) > MAX_SESSIONS:
             oldest, forgotten = self.sessions.popitem(last=False)
             self.links.pop(oldest, None)
+            self.written.discard(oldest)
             if forgotten.task_id is not None:
                 self._unlink(forgotten, forgotten.task_id)
         return changed
