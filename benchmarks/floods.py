@@ -5,14 +5,19 @@
     .venv/bin/python benchmarks/floods.py --only ping --seconds 5
     .venv/bin/python benchmarks/floods.py --rounds 5           # quiet and flood by turns, five times each
 
-Each flood comes from a few attackers with a good token, who come back as soon as they are let in, from the address
-that eight honest viewers have too; they ping 80 times a second in all and tell how long the answers took. The server
-tells how long its loop was busy at a time (timed.py), and from that comes how long at most 99 % of all who come at any
-moment wait for it ("p99 wait"): there is no time in it in which others had the core, as there is in the viewers' times.
-Before each flood comes a quiet time of the same length, so that every figure stands beside its own. Several rounds take
-both by turns and count them together: what the machine does meanwhile is in both ("p99 x": the viewers' p99 in floods
-to that of quiet times). The server has one core, all others share another; attackers run where nobody else wants to, or
-the viewers' times would be those of their own core. 127.0.0.1 only.
+Each flood comes from a few attackers with a good token, who come back as soon as they are let in. Beside them 99 honest
+viewers take an update a second of an installation of AMIGA (load.c). Eight more, from the attackers' address, ping 80
+times a second in all and tell how long the answers took. The server (timed.py) tells what it used of the processor from
+when an update was due until all viewers had it ("p50 ms", "p99 ms"; measured by a fixed piece of work after each, for
+machines change their pace), and how long its loop was busy at a time; from that comes how long at most 99 % of all who
+come at any moment wait for it ("p99 wait"). There is no time in these in which others had the core, as there is in the
+times of the pings. Before each flood comes a quiet time of the same length, so that every figure stands beside its own.
+Several rounds take both by turns and count them together: what the machine does meanwhile is in both ("p99 x": that of
+updates in floods to that of quiet times). A flood has a few dozen updates, so its p99 is its slowest; the last line is
+of all floods together, and "nothing" is no flood: what it seems to cost is the error of each of the others.
+
+The server has one core, all others share another, which is never idle: two cores may be one that takes turns. Attackers
+run where nobody else wants to, or the viewers' times would be those of their own core. 127.0.0.1 only.
 
 It ends with 1 where a flood takes more than BOUNDS allow, of what the machine's noise does not touch.
 
@@ -35,33 +40,43 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout, whatever is installed
 
 import machine
+import toolbox
+from cells import OURS, Cell
 from children import START_S, Child, FailedError
+from measure import Audience, load_command, request, subscription
 
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.config import load
+from amiga_ws.simulate.bulk import generate
 from amiga_ws.state import load_secret
 
 ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".bench"
 ATTACKERS = 4
 AT_ONCE = 500  # frames in one write
+WATCHERS = 99
+ROWS = 3_000  # of tools, that AMIGA has written
 VIEWERS = 8
 # Of each: no more than messages_per_second allows, and at no beat of its own, which would come upon the tick of each
 # second in the same way again and again.
 PING_EACH_S = (0.08, 0.12)
 WAIT_ERROR_S = 1e-6
+FIXED_MS = 0.4  # what updates are told in: the fixed piece of work of timed.py takes that, more or less
+IDLE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
 AGAIN_S = 0.05  # before an attacker that was turned away comes back
 SETTLE_S = 13.0  # after a flood: refusals are told 2 s late, answers that nobody takes lie for up to 12 s
 MASK = b"\x0f\xf0\x55\xaa"
 SETTINGS = ("server.port=0", "server.deflate=true")
-QUIET = ("cpu %", "p50 ms", "p99 ms", "max ms", "p99 wait", "RSS +MiB", "log lines")
+QUIET = ("cpu %", "p99 wait", "ping p50", "ping p99", "RSS +MiB", "log lines", "p50 ms", "p99 ms")
 COLUMNS = (*QUIET, "p99 x", "let in", "turned away", "frames")
 # Of a flood: percent of a core, MiB, lines a round, and milliseconds more than before it.
 BOUNDS = {"cpu %": 20.0, "RSS +MiB": 8.0, "log lines": 60.0, "p99 wait": 1.0}
@@ -172,6 +187,14 @@ def deflated(data: bytes) -> bytes:
     """As a compressed message goes over the wire."""
     compressor = zlib.compressobj(9, wbits=-15)
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+NOTHING = "nothing"
+
+
+@flood(NOTHING)
+async def nothing(target: Target) -> None:
+    await asyncio.sleep(target.until - time.monotonic())
 
 
 websocket_flood("messages", frame(0x81, b'{"event":"unsubscribe"}'))
@@ -302,23 +325,53 @@ class Seen:
 
     seconds: float = 0.0
     cpu_s: float = 0.0
-    waits_ms: list[float] = field(default_factory=list)
+    updates_ms: list[float] = field(default_factory=list)
+    pings_ms: list[float] = field(default_factory=list)
     busy_s: list[float] = field(default_factory=list)
     grown_bytes: int = 0
     log_lines: int = 0
 
+    def updates_p99_ms(self) -> float:
+        """Not a number where there were none."""
+        updates = sorted(self.updates_ms) or [float("nan")]
+        return updates[int(len(updates) * 0.99)]
+
     def figures(self) -> dict[str, float]:
         """By column."""
-        waits = sorted(self.waits_ms) or [float("nan")]
+        pings = sorted(self.pings_ms) or [float("nan")]
         return {
             "cpu %": self.cpu_s / self.seconds * 100,
-            "p50 ms": statistics.median(waits),
-            "p99 ms": waits[int(len(waits) * 0.99)],
-            "max ms": waits[-1],
+            "p50 ms": statistics.median(self.updates_ms or [float("nan")]),
+            "p99 ms": self.updates_p99_ms(),
+            "ping p50": statistics.median(pings),
+            "ping p99": pings[int(len(pings) * 0.99)],
+            "ping max": pings[-1],
             "p99 wait": wait_s(self.busy_s, self.seconds, 0.99) * 1000,
             "RSS +MiB": self.grown_bytes / 2**20,
             "log lines": self.log_lines,
         }
+
+
+@contextlib.contextmanager
+def watchers(on: Served, folder: Path, *, tls: bool) -> Iterator[None]:
+    """The load generator, all of whose clients have subscribed.
+
+    Raises FailedError, and toolbox.MissingToolError where it cannot be made.
+    """
+    program, speaks_tls = toolbox.build_load(CACHE)
+    if tls and not speaks_tls:
+        raise toolbox.MissingToolError("the load generator was built without OpenSSL's headers")
+    (folder / "start").write_bytes(bytes(8))
+    (folder / "request").write_text(request(Cell("flooded", OURS), on.port))
+    (folder / "tokens").write_text("".join(f"{on.token(f'watcher-{n}')}\n" for n in range(WATCHERS)))
+    audience = Audience(WATCHERS, "ws", subscription(1, delta=False), '"metrics_', tls)
+    _, core = machine.cores()
+    child = Child(load_command(program, folder, on.port, audience), core, folder / "load.log")
+    try:
+        child.answer(START_S)
+        yield
+    finally:
+        child.end()
 
 
 async def watch(on: Served, seconds: float, seen: Seen) -> None:
@@ -326,22 +379,24 @@ async def watch(on: Served, seconds: float, seen: Seen) -> None:
     pid = on.server.pid
     for viewer in on.viewers:
         viewer.waits_ms.clear()
-    busy_s(on.server)
+    told(on.server)
     before = machine.cpu_s(pid), machine.rss_bytes(pid), lines(on.log)
     begun = time.monotonic()
     await asyncio.sleep(seconds)
     seen.cpu_s += machine.cpu_s(pid) - before[0]
     seen.seconds += time.monotonic() - begun
-    seen.waits_ms += [wait for viewer in on.viewers for wait in viewer.waits_ms]
-    seen.busy_s += busy_s(on.server)
+    seen.pings_ms += [wait for viewer in on.viewers for wait in viewer.waits_ms]
+    more = told(on.server)
+    seen.busy_s += [passed / 1e6 for passed in more["passes"]]
+    seen.updates_ms += [took / fixed * FIXED_MS for took, fixed in more["updates"]]
     seen.grown_bytes += machine.rss_bytes(pid) - before[1]
     seen.log_lines += lines(on.log) - before[2]
 
 
-def busy_s(server: Child) -> list[float]:
-    """How long the server's loop was busy at a time, since this was last asked."""
+def told(server: Child) -> dict[str, list[Any]]:
+    """What the server tells since this was last asked: see timed.py."""
     os.kill(server.pid, signal.SIGUSR1)
-    return [passed / 1e6 for passed in json.loads(server.line(START_S))]
+    return server.answer(START_S)
 
 
 def wait_s(busy: list[float], seconds: float, share: float) -> float:
@@ -363,38 +418,66 @@ def lines(log: Path) -> int:
 
 async def run(
     names: list[str], seconds: float, rounds: int, tls: ssl.SSLContext | None, more: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Quiet and flood by turns."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """All of them, one after another; and the updates of all together."""
     _, load_core = machine.cores()
     os.sched_setaffinity(0, {load_core})
     results: dict[str, dict[str, Any]] = {}
-    async with served([str(ROOT / "benchmarks" / "timed.py")], tls=tls, more=more) as target:
-        settle_s = 3.0  # what a start does
-        for each in names:
-            quiet, flooded = Seen(), Seen()
-            done: Counter[str] = Counter()
-            codes: Counter[str] = Counter()
-            attack = [sys.executable, sys.argv[0]]  # this file, or one with more floods
-            attack += ["--attack", each, str(target.port)]
-            attack += [target.token("attacker", "metrics:read admin"), str(seconds)]
-            for _ in range(rounds):
-                await asyncio.sleep(settle_s)
-                settle_s = SETTLE_S
-                await watch(target, seconds, quiet)
-                child = Child(attack, load_core, target.log.with_name("attack.log"))
+    quiet, flooded = Seen(), Seen()  # of all floods
+    with tempfile.TemporaryDirectory() as name:
+        folder, amiga = Path(name), Path(name) / "amiga"
+        amiga.mkdir()
+        generate(amiga, ROWS, days=6.9, zone=UTC)
+        async with served([str(ROOT / "benchmarks" / "timed.py")], amiga, tls, more) as target:
+            with watchers(target, folder, tls=tls is not None):
+                idler = Child([sys.executable, "-c", IDLE], machine.cores()[1], folder / "idler.log")
                 try:
-                    await watch(target, seconds, flooded)
-                    answer = await asyncio.to_thread(child.answer, START_S)
+                    for each in names:
+                        before, during = Seen(), Seen()
+                        done = await turns(each, target, seconds, rounds, before, during)
+                        results[each] = compared(before, during, rounds) | done
+                        show(each, results[each])
+                        if each != NOTHING:
+                            quiet.updates_ms += before.updates_ms
+                            flooded.updates_ms += during.updates_ms
                 finally:
-                    child.end()
-                codes.update(answer.pop("codes"))
-                done.update(answer)
-            figures, before = flooded.figures(), quiet.figures()
-            figures["p99 x"] = figures["p99 ms"] / before["p99 ms"]
-            over = over_bounds(before, figures, rounds)
-            results[each] = {"quiet": before, **figures, **done, "codes": codes, "over": over}
-            show(each, results[each])
-    return results
+                    idler.end()
+    p99s = quiet.updates_p99_ms(), flooded.updates_p99_ms()
+    return results, {
+        "updates": len(flooded.updates_ms),
+        "quiet p99 ms": p99s[0],
+        "p99 ms": p99s[1],
+        "p99 x": p99s[1] / p99s[0],
+    }
+
+
+async def turns(
+    name: str, on: Served, seconds: float, rounds: int, quiet: Seen, flooded: Seen
+) -> dict[str, Any]:
+    """Quiet and flood by turns; what the attackers did."""
+    done: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
+    attack = [sys.executable, sys.argv[0]]  # this file, or one with more floods
+    attack += ["--attack", name, str(on.port), on.token("attacker", "metrics:read admin"), str(seconds)]
+    for _ in range(rounds):
+        await asyncio.sleep(SETTLE_S)
+        await watch(on, seconds, quiet)
+        child = Child(attack, machine.cores()[1], on.log.with_name("attack.log"))
+        try:
+            await watch(on, seconds, flooded)
+            answer = await asyncio.to_thread(child.answer, START_S)
+        finally:
+            child.end()
+        codes.update(answer.pop("codes"))
+        done.update(answer)
+    return {**done, "codes": codes}
+
+
+def compared(quiet: Seen, flooded: Seen, rounds: int) -> dict[str, Any]:
+    """Figures of a flood, those of the quiet times, and in which it took too much."""
+    figures, before = flooded.figures(), quiet.figures()
+    figures["p99 x"] = figures["p99 ms"] / before["p99 ms"]
+    return {"quiet": before, **figures, "over": over_bounds(before, figures, rounds)}
 
 
 def over_bounds(before: dict[str, float], figures: dict[str, float], rounds: int) -> list[str]:
@@ -420,9 +503,7 @@ def main(tls: ssl.SSLContext | None = None, more: Sequence[str] = ()) -> int:
     )
     options.add_argument("--seconds", type=float, default=12, help="of each flood (12)")
     options.add_argument("--rounds", type=int, default=1, help="quiet times and floods of each (1)")
-    options.add_argument(
-        "--json", type=Path, default=ROOT / ".bench" / "floods.json", help="where the figures go"
-    )
+    options.add_argument("--json", type=Path, default=CACHE / "floods.json", help="where the figures go")
     options.add_argument("--attack", nargs=4, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.attack:
@@ -432,9 +513,16 @@ def main(tls: ssl.SSLContext | None = None, more: Sequence[str] = ()) -> int:
         return 0
     names = [name for name in FLOODS if not given.only or any(text in name for text in given.only)]
     print(f"{'':>36}" + "".join(f"{key:>12}" for key in COLUMNS) + "  how they ended")
-    results = asyncio.run(run(names, given.seconds, given.rounds, tls, more))
+    try:
+        results, together = asyncio.run(run(names, given.seconds, given.rounds, tls, more))
+    except toolbox.MissingToolError as error:
+        sys.exit(f"floods: {error}")
+    print(
+        f"all floods: p99 of {together['updates']} updates {together['p99 ms']:.2f} ms, quiet "
+        f"{together['quiet p99 ms']:.2f} ms, x {together['p99 x']:.2f}"
+    )
     given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(results, indent=1) + "\n")
+    given.json.write_text(json.dumps({"floods": results, "together": together}, indent=1) + "\n")
     over = [
         f"{name}: too much of {', '.join(found['over'])}" for name, found in results.items() if found["over"]
     ]

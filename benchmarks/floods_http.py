@@ -24,6 +24,7 @@ import floods
 from floods import Target, flood
 
 floods.FLOODS.clear()  # the frames' own have their run
+flood(floods.NOTHING)(floods.nothing)
 
 EACH = 250  # connections of one attacker; there are four
 DROP_S = 1.0  # between two drops

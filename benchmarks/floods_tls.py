@@ -21,6 +21,7 @@ from floods import Target, flood
 from floods_http import dripping_flood
 
 floods.FLOODS.clear()  # the others have their run
+flood(floods.NOTHING)(floods.nothing)
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # how a ClientHello of 512 bytes begins
 

@@ -20,7 +20,8 @@
  * An update is a message that begins with `{"event":"metrics_`, a Socket.IO event of such a name, an SSE
  * block with it, or a compressed message of 256 bytes and more. Latency is from the tick's begin on the
  * server to the last byte of the client's frame, after a real recv() of all of it.
- * Only to addresses of this machine: it connects to 127.0.0.1 and nothing else.
+ * Only to addresses of this machine: it connects to 127.0.0.1 and nothing else. So many clients as EACH_ADDRESS come
+ * from 127.0.0.2, as many from 127.0.0.3, and so on.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,7 +42,7 @@
 #include <openssl/ssl.h>
 #endif
 
-enum { SCRATCH = 1 << 18, HEAD = 160, HTTP_MAX = 8192, TICK_TIMEOUT_S = 120, COMPRESSED_MIN = 256 };
+enum { SCRATCH = 1 << 18, HEAD = 160, HTTP_MAX = 8192, TICK_TIMEOUT_S = 120, COMPRESSED_MIN = 256, EACH_ADDRESS = 10 };
 enum state { CONNECTING, SHAKING, ASKED, OPEN };
 enum mode { WS, SSE, SIO };
 
@@ -175,6 +176,7 @@ static void ask(struct client *c)
 static void begin(struct client *c)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in own = {.sin_family = AF_INET};
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = c};
     int one = 1;
     struct linger hard = {1, 0}; /* leave no TIME_WAIT behind */
@@ -184,6 +186,10 @@ static void begin(struct client *c)
         die("socket: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)(c - clients) / EACH_ADDRESS);
+    setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (bind(c->fd, (struct sockaddr *)&own, sizeof own) < 0)
+        die("bind: %s", strerror(errno));
     if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
         die("connect: %s", strerror(errno));
     c->state = CONNECTING;

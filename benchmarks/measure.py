@@ -238,12 +238,10 @@ def _load_command(cell: Cell, toolbox: Toolbox, scratch: Path, port: int, contro
     if cell.ours:
         ready = "data:" if cell.mode == "sse" else '"metrics_'
     audience = Audience(cell.clients, cell.mode, hello, ready, cell.tls, cell.stalled)
-    return load_command(toolbox, scratch, port, audience, control)
+    return load_command(toolbox.load, scratch, port, audience, control)
 
 
-def load_command(
-    toolbox: Toolbox, scratch: Path, port: int, audience: Audience, control: int = 0
-) -> list[str]:
+def load_command(load: Path, scratch: Path, port: int, audience: Audience, control: int = 0) -> list[str]:
     """The load generator's words; `scratch` holds `request`, `start` and, for our server, `tokens`."""
     tokens = scratch / "tokens"
     words = [port, audience.clients, audience.mode, scratch / "request", audience.hello, audience.ready]
@@ -255,7 +253,7 @@ def load_command(
         int(audience.tls),
         audience.stalled,
     ]
-    return [str(toolbox.load), *map(str, words)]
+    return [str(load), *map(str, words)]
 
 
 def subscription(interval_s: int, *, delta: bool) -> str:

@@ -39,7 +39,7 @@ SCENES = {"quiet": 0, "busy": 10_000, "loading": 1_000_000}  # rows of history
 ROWS_A_SECOND = 200
 STARTED_S = 4.0  # what a start does, and the first answer, which waits for the first reading
 LOADED = "read AMIGA's history"  # in the server's log
-COLUMNS = ("p50 ms", "p99 ms", "max ms", "cpu %")
+COLUMNS = ("ping p50", "ping p99", "ping max", "cpu %")
 SERVE = (
     "import sys; from amiga_ws import app, __main__ as m; app.SWITCH_S = {}; sys.exit(m.main(sys.argv[1:]))"
 )
@@ -59,7 +59,7 @@ async def measure(root: Path, seconds: float, switch_s: float, *, write: bool) -
             begun, before = time.monotonic(), machine.cpu_s(target.server.pid)
             await asyncio.sleep(seconds)
             seen = Seen(time.monotonic() - begun, machine.cpu_s(target.server.pid) - before)
-            seen.waits_ms = [wait for viewer in target.viewers for wait in viewer.waits_ms]
+            seen.pings_ms = [wait for viewer in target.viewers for wait in viewer.waits_ms]
         finally:
             if writer is not None:
                 writer.end()

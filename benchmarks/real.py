@@ -114,7 +114,7 @@ def _watched(toolbox: Toolbox, scratch: Path, port: int, server: Child, seconds:
         loads: dict[str, Child] = {}
         for kind in ("full", "delta"):
             hello = subscription(INTERVAL_S, delta=kind == "delta")
-            command = load_command(toolbox, scratch, port, Audience(WATCHERS, "ws", hello, '"metrics_'))
+            command = load_command(toolbox.load, scratch, port, Audience(WATCHERS, "ws", hello, '"metrics_'))
             loads[kind] = load = Child(command, core, scratch / f"{kind}.log")
             stack.callback(load.end)
             load.answer(START_S)
