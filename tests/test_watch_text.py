@@ -214,7 +214,7 @@ def bot(alive):
         (None, False, "LOADING", "waiting for the first values"),
         (None, True, "STALE", "no data yet"),
         (snapshot(), True, "STALE", "not connected"),
-        (snapshot(), False, "OK", "all clear"),
+        (snapshot(), False, "OK", "all clear, but no AMIGA process is seen"),
         (snapshot(overview=bot(alive=True)), False, "OK", "all clear"),
         (snapshot(overview=bot(alive=False)), False, "DOWN", "AMIGA's process has ended"),
         (snapshot(sources={"amiga": Source(state="missing")}), False, "DOWN", "no AMIGA found"),

@@ -55,5 +55,6 @@ export function verdict(snapshot, lost) {
   }
   if (attention.length) return { word: "ATTENTION", level: "attention", reason: count };
   if (amiga?.state === "loading") return { word: "LOADING", level: "loading", reason: "AMIGA's database is being read" };
-  return { word: "OK", level: "ok", reason: "all clear" };
+  // Of a bot that was never seen nobody knows whether it is alive.
+  return { word: "OK", level: "ok", reason: process ? "all clear" : "all clear, but no AMIGA process is seen" };
 }

@@ -49,7 +49,9 @@ def _calm(snapshot: Snapshot) -> Verdict:
     amiga = snapshot.sources.get("amiga")
     if amiga is not None and amiga.state == "loading":
         return Verdict("LOADING", "dim", "AMIGA's database is being read")
-    return Verdict("OK", "green", "all clear")
+    seen = snapshot.overview.system.processes.amiga is not None
+    # Of a bot that was never seen nobody knows whether it is alive.
+    return Verdict("OK", "green", "all clear" if seen else "all clear, but no AMIGA process is seen")
 
 
 def _broken(snapshot: Snapshot) -> str | None:

@@ -70,6 +70,16 @@ def test_nothing_is_clear_while_the_database_is_still_being_read(viewer):
     assert viewer.page.evaluate(verdict, [{"severity": "warn"}])["word"] == "ATTENTION"
 
 
+def test_a_bot_that_was_never_seen_is_not_said_to_be_alive(viewer):
+    viewer.arrive()
+    verdict = """async (amiga) => {
+      const { verdict } = await import("/static/verdict.js");
+      return verdict({ sources: {}, attention: [], overview: { system: { processes: { amiga } } } }, false).reason;
+    }"""
+    assert viewer.page.evaluate(verdict, None) == "all clear, but no AMIGA process is seen"
+    assert viewer.page.evaluate(verdict, {"alive": True}) == "all clear"
+
+
 def seen_with(viewer, change):
     """Open the page with states that `change` has been at; patches of them do not arrive."""
 
