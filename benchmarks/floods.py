@@ -73,6 +73,7 @@ WAIT_ERROR_S = 1e-6
 FIXED_MS = 0.4  # what updates are told in: the fixed piece of work of timed.py takes that, more or less
 IDLE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
 AGAIN_S = 0.05  # before an attacker that was turned away comes back
+STARTED_S = 3.0  # what a start does
 SETTLE_S = 13.0  # after a flood: refusals are told 2 s late, answers that nobody takes lie for up to 12 s
 MASK = b"\x0f\xf0\x55\xaa"
 SETTINGS = ("server.port=0", "server.deflate=true")
@@ -265,6 +266,7 @@ class Served:
     port: int
     authority: Authority
     viewers: list[Viewer]
+    calm_at: float = field(default_factory=lambda: time.monotonic() + STARTED_S)  # monotonic
 
     def token(self, subject: str, scope: str = "metrics:read") -> str:
         """A good token."""
@@ -460,7 +462,7 @@ async def turns(
     attack = [sys.executable, sys.argv[0]]  # this file, or one with more floods
     attack += ["--attack", name, str(on.port), on.token("attacker", "metrics:read admin"), str(seconds)]
     for _ in range(rounds):
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(max(0.0, on.calm_at - time.monotonic()))
         await watch(on, seconds, quiet)
         child = Child(attack, machine.cores()[1], on.log.with_name("attack.log"))
         try:
@@ -468,6 +470,7 @@ async def turns(
             answer = await asyncio.to_thread(child.answer, START_S)
         finally:
             child.end()
+        on.calm_at = time.monotonic() + SETTLE_S
         codes.update(answer.pop("codes"))
         done.update(answer)
     return {**done, "codes": codes}
