@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from disks import fill, small_disk
@@ -177,6 +178,28 @@ def test_text_that_is_not_utf8_does_not_lose_the_table(amiga, database):
         + ")"
     )
     assert read(database) == ["\ufffdA"]
+
+
+def test_a_row_looks_the_same_beside_one_whose_text_is_not_utf8(amiga, database):
+    amiga.task("aaaaaa")
+    amiga.task("bbbbbb")
+    amiga.db.execute("UPDATE tasks SET workspace = x'42617368', error = 'caf\u00e9', user_id = 9")
+    asked = "SELECT * FROM tasks WHERE task_id = 'aaaaaa' OR ?"
+    database.changed()
+    database.open()
+    alone = database.query(asked, (0,))
+    amiga.db.execute("UPDATE tasks SET description = CAST(x'ff' AS TEXT) WHERE task_id = 'bbbbbb'")
+    beside = database.query(asked, (1,))
+    database.close()
+    assert beside[:1] == alone
+    assert b"Bash" in beside[0]
+
+
+def test_a_path_of_two_slashes_names_no_host(amiga, tmp_path):
+    amiga.task("aaaaaa")
+    private = tmp_path / "private"
+    amiga.crash(keep_shm=False)  # so that it is read from a copy
+    assert read(Database(Path(f"/{amiga.database}"), Path(f"/{private}"))) == ["aaaaaa"]
 
 
 def test_reads_leave_no_transaction_open(amiga, database):

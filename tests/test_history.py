@@ -444,6 +444,12 @@ def test_the_file_stays_within_its_size_and_the_oldest_go_first(path):
     keeper.close(NOW)
 
 
+def test_a_path_of_two_slashes_names_no_host(path):
+    """As `/$DIR` gives one."""
+    Database(Path(f"/{path}")).close()
+    assert path.stat().st_size
+
+
 def test_a_full_history_fits_its_default_size(path):
     """More than the points of all tiers, at the width of real readings."""
     store = Database(path)

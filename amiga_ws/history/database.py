@@ -75,7 +75,8 @@ class Database:
             # What AMIGA did is nobody else's business; the log beside it gets the same rights. Never through a link.
             os.close(os.open(path, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         # As a URI, which can have any bytes in it.
-        name = ":memory:" if path is None else f"file:{urllib.parse.quote(os.fsencode(path))}"
+        # `//` before a whole path: or one that begins with two slashes would name a host.
+        name = ":memory:" if path is None else f"file://{urllib.parse.quote(os.fsencode(path.absolute()))}"
         self._db = apsw.Connection(name, flags=_FLAGS)
         try:
             self._db.set_busy_timeout(BUSY_TIMEOUT_MS)

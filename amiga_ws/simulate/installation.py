@@ -70,7 +70,9 @@ class Installation:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         (self.root / "logs" / "sessions").mkdir(parents=True, exist_ok=True)
         # As a URI, which can have any bytes in it.
-        con = apsw.Connection(f"file:{urllib.parse.quote(os.fsencode(self.database))}", flags=_FLAGS)
+        con = apsw.Connection(
+            f"file://{urllib.parse.quote(os.fsencode(self.database.absolute()))}", flags=_FLAGS
+        )
         con.set_busy_timeout(BUSY_TIMEOUT_MS)
         con.execute("PRAGMA journal_mode=WAL")
         con.execute("PRAGMA synchronous=OFF")

@@ -157,7 +157,8 @@ export class Drawer {
   }
 
   /** @param {Opened} what @returns {Promise<string|null>} what went wrong */
-  async #fetch({ kind, id }) {
+  async #fetch(what) {
+    const { kind, id } = what;
     try {
       const reply = await fetch(`/api/${kind}s/${encodeURIComponent(id)}`, {
         headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(WITHIN_MS),
@@ -165,7 +166,8 @@ export class Drawer {
       if (reply.status === 404) return kind === "task" ? `There is no task ${id}. AMIGA may have removed it.` : `There is no session ${id} in the last eight days.`;
       if (reply.status === 401) return "You are signed out.";
       if (!reply.ok) return `The server answered ${reply.status}. It is asked again as soon as the task moves.`;
-      this.detail = await reply.json();
+      const detail = await reply.json();
+      if (this.what === what) this.detail = detail; // not another one's meanwhile
       return null;
     } catch {
       return "The server cannot be reached.";

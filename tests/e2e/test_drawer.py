@@ -146,6 +146,32 @@ def test_its_link_is_copied_also_where_there_is_no_clipboard_api(viewer):
     expect(viewer["#search"]).to_have_value(re.compile(r"^http://127\.0\.0\.1:\d+/\?task=\w+$"))
 
 
+def test_an_answer_that_comes_late_is_not_shown_as_another_tasks(viewer):
+    viewer.arrive()
+    held = []
+
+    def hold(route):
+        held.append((route, route.fetch()))
+
+    slow = row_of(viewer, "Upgrade the parser")
+    viewer.page.route(f"**/api/tasks/{slow.get_attribute('data-task-id')}", hold)
+    slow.locator('[data-field="description"]').click()
+    expect(viewer["#drawer"]).to_have_attribute("data-id", slow.get_attribute("data-task-id"))
+    rows = viewer["#tasks tbody tr"]
+    titles = rows.locator('[data-field="description"]').all_text_contents()
+    place = titles.index("Upgrade the parser")
+    step, next_one = ("k", titles[place - 1]) if place else ("j", titles[1])
+    viewer.page.keyboard.press(step)
+    expect(viewer["#drawer-title"]).to_have_text(next_one)
+    while not held:
+        viewer.page.wait_for_timeout(20)
+    with viewer.page.expect_response("**/api/tasks/*"):
+        for route, answer in held:
+            route.fulfill(response=answer)
+    viewer.page.wait_for_timeout(4000)  # it would be drawn at the next update
+    expect(viewer["#drawer-title"]).to_have_text(next_one)
+
+
 def test_an_open_task_goes_with_the_stream(own_site, look):
     site = own_site()
     viewer = look(site, viewport=PHONE).arrive()

@@ -169,7 +169,7 @@ class Database:
         try:
             path = str(self._copy()) if self.how == "copy" else self._real
             options = "mode=ro&immutable=1" if self.how == "immutable" else "mode=ro"
-            uri = f"file:{urllib.parse.quote(os.fsencode(path))}?{options}"
+            uri = f"file://{urllib.parse.quote(os.fsencode(path))}?{options}"  # `//`: whole paths, also of two slashes
             connection = apsw.Connection(uri, flags=_FLAGS)
         except (apsw.Error, OSError) as error:
             raise DatabaseError(f"cannot be opened: {error}") from error
@@ -302,14 +302,21 @@ def _all_rows(cursor: apsw.Cursor) -> list[Row]:
 
 
 def _with_bytes_for_text(sql: str, columns: int) -> str:
-    """A query of the same rows, which has the bytes of what is text in them."""
+    """A query of the same rows, with whether it is text before each value, and the bytes of what is."""
     names = [f"c{number}" for number in range(columns)]
-    shown = ", ".join(f"iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})" for name in names)
+    shown = ", ".join(
+        f"typeof({name}) = 'text', iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})"
+        for name in names
+    )
     return f"WITH asked ({', '.join(names)}) AS ({sql}) SELECT {shown} FROM asked"  # noqa: S608 - names from here
 
 
 def _decoded(row: Row) -> Row:
-    return tuple(one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in row)
+    # What is no text stays as it is: a row must look the same whichever way it is read.
+    return tuple(
+        one.decode("utf-8", "replace") if is_text else one
+        for is_text, one in zip(row[::2], row[1::2], strict=True)
+    )
 
 
 def _make_private(folder: Path) -> None:

@@ -32,13 +32,13 @@ _HARMLESS = re.compile(
     re.IGNORECASE,
 )
 # Names with values that are no secret: words of languages, counts of tokens, what a test did, a place in a file, the
-# folder one is in.
+# folder one is in. They end somewhere: what is passed over is looked at again from each name in it.
 _HARMLESS_PAIR = re.compile(
     r"[^:=]++[:=]++>?\s*+(?:(?:true|false|null|none|nil|undefined|str|string|bool|boolean)\b[\s|=:,;()\[\]{}?]*+)++"
     r"|(?=[^:=]*tokens)[^:=]++[:=]\s*+[\d.,_]++k?\W*+"
-    r"|pass(?:[_ -]?(?:rate|count))?(?:\\*[\"'])?\s*(?:[:=]\s*[\d.,]++%?\W*+|:\s+(?!\\*[\"']).*)"
-    r"|[\w.-]*\.(?!pass|pwd|otp|pin|auth)[a-z]{1,4}:\d++(?:[:),].*)?"
-    r"|(?:old)?pwd[:=]\s*/.*",
+    r"|pass(?:[_ -]?(?:rate|count))?(?:\\*[\"'])?\s*(?:[:=]\s*[\d.,]++%?\W*+|:\s+(?!\\*[\"']).{0,300})"
+    r"|[\w.-]*\.(?!pass|pwd|otp|pin|auth)[a-z]{1,4}:\d++(?:[:),].{0,80})?"
+    r"|(?:old)?pwd[:=]\s*/.{0,300}",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -52,11 +52,11 @@ _KEY = (
 # takes a tenth of the time of the patterns.
 _HINT = re.compile(
     rf"---- ?begin|ls0tls1crudjti|:\\*/|authorization|bearer|basic|eyj|[spr]k[-_]|{_PLAIN_KEY}|{_KEY.lower()}|sg\."
-    r"|akia|asia|:aa|\.[\w-]{6}\.[\w-]{27}|cookie|hooks?\.|webhooks|sig(?:nature)?=|\s-\w{0,5}u|-user|\s-b\s"
-    r"|sshpass|mysql|mariadb|redis-cli|login\s+\S+\s+password|identified\s|chpasswd|-stdin|with-token"
-    r"|secret (?:set|put)|sudo\s+-"
+    r"|akia|asia|:aa|\.[\w-]{6}\.[\w-]{27}|cookie|hooks?\.|webhooks|sig(?:nature)?=|(?<!\S)-\w{0,5}u|-user|(?<!\S)-b\s"
+    r"|sshpass|mysql|mariadb|redis-cli|login\s+\S+\s+password|identified\s"
+    r"|\|[^\n|;]{0,200}?(?:passw|-token|secret\s|sudo\s+-)"
 )
-_WORD_OF_A_SHELL = r"(?:\\ |\"[^\"\n]*+\"|'[^'\n]*+'|`[^`\n]*+`|\S)++"
+_WORD_OF_A_SHELL = r"(?:\\[ ']|\"[^\"\n]*+\"|'[^'\n]*+'|`[^`\n]*+`|\S)++"
 _USER = r"(?<!\S)(-[uU]\s*|-\w{1,5}u\s+|--(?:proxy-)?user[=\s]\s*)"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Private keys, also when the text was cut before their end.
@@ -73,7 +73,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # user:password@ in a URL, up to the last @ or where the text was cut; not a port and a path with an @ in it
     (
         re.compile(
-            r"\b([a-z][a-z0-9+.-]{1,20}:\\*/\\*/[^\s/:@'\"]{0,200}:)(?!\d{1,5}(?:[/.]|\Z))[^\s\"]{1,400}(@|\Z)",
+            r"\b([a-z][a-z0-9+.-]{1,20}:\\*/\\*/(?!\[)[^\s/:@'\"]{0,200}:)"
+            r"(?:(?!\d{1,5}/)[^\s\"]{1,400}(@)|(?!\d{1,5}(?!\.?\w))[^\s\"]{1,400}\Z)",
             re.IGNORECASE,
         ),
         rf"\1{MASK}\2",
@@ -131,7 +132,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # echo password | chpasswd; of .netrc; of SQL
     (
         re.compile(
-            r"\b((?:echo|printf)\s+)[^\n|]{1,300}+(?=\|[^\n|;]{0,200}?(?:passw|-token|secret\s|sudo\s+-\w*S))"
+            r"\b((?:echo|printf)\s++)[^\n|]{1,4000}+(?=\|[^\n|;]{0,200}?(?:passw|-token|secret\s|sudo\s+-\w*S))"
         ),
         rf"\1{MASK} ",
     ),
@@ -167,7 +168,7 @@ def _value(quote: str) -> str:
     """
     return (
         rf"(?:(?P<{quote}>\\*+(?:\"\"\"|'''|[\"']))(?:[^\\\"']++|(?!(?P={quote}))\\*+[^\\])*+(?P={quote})?+"
-        rf"(?:(?=[\w$]|(?P={quote})){_WORD_OF_A_SHELL})?+|{_WORD_OF_A_SHELL})"
+        rf"(?:(?=[\w$]|(?P={quote})|\\'|\"'\"){_WORD_OF_A_SHELL})?+|{_WORD_OF_A_SHELL})"
     )
 
 
@@ -194,6 +195,13 @@ _MORE = re.compile(
     r"(?:(?:[ \t]*+\|[ \t]*+\w++)?+[ \t]*+=|[ \t]*+(?:\|\||\?\?|\bor\b|\+)[ \t]*+(?=\\*+[\"']))[ \t]*+"
     + _value("quote")
 )
+# "name=" and right behind that string what it is joined with: 'name='value, "name=" + "value"
+_JOINED = re.compile(
+    r"\s*+(?:[:!]?=++>?+|%3D|:)\s*+(?P<ends>\\*+[\"'`])(?:(?=[\w$\"'`])|[ \t]*+[+.][ \t]*+(?=\\*+[\w$\"'`]))"
+    rf"(?P<value>{_value('quote')})"
+)
+# What a shell joins with the string that a value ends: 'name=it'\''s
+_REST = re.compile(rf"[\"'`](?=[\w$]|\\'|\"'\"|[\"'][\w$]){_WORD_OF_A_SHELL}")
 # --name value, "--name", "value", f("name", "value")
 _FOLLOWING = re.compile(
     rf"(?:\\*+[\"']\s*+,\s*+(?!\\*+[\"']-)|\s++(?!-)(?:<<<\s*+)?+)(?P<value>{_value('quote')})", re.DOTALL
@@ -312,9 +320,17 @@ def _mask_named(text: str, before: str, what_follows: re.Pattern[str]) -> str:
         if start < 0 or not _WORD.search(text, start, end) or _is_harmless(text[start:end]):
             continue
         limit = _end_of_string(text, name.start(), end)
-        found = more = what_follows.match(text, end, limit)
+        found = what_follows.match(text, end, limit)
+        if found is None and limit < len(text) and what_follows is _ASSIGNED:
+            found = _JOINED.match(text, end)
+            if found is not None and found.start("ends") != limit:
+                found = None
+            limit = len(text)
+        more = found
         while more is not None:
             end, more = more.end(), _MORE.match(text, more.end(), limit)
+        if found is not None and end == limit < len(text) and (rest := _REST.match(text, limit)) is not None:
+            end = rest.end()
         if found is None or end <= done or _HARMLESS_PAIR.fullmatch(text, start, end):
             continue
         quote = found["quote"] or ""
