@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 
@@ -87,7 +88,9 @@ def test_server_of_another_installation_is_not_ours(host, tmp_path):
             processes = Processes(root)
             assert processes.server().pid == pid
             assert processes.server_count == 1
-        elsewhere = Processes(tmp_path / "third")
+        third = tmp_path / "third"
+        third.mkdir()
+        elsewhere = Processes(third)
         assert elsewhere.server().pid == real  # it does not say whose it is
         assert elsewhere.server_count == 1
 
@@ -151,3 +154,30 @@ print(module.psutil.pid_exists(task.pid), told(module.Processes()))
 """,
         proc="hidepid=2",
     ) == ["False [True, False]"]
+
+
+def test_of_servers_whose_folders_cannot_be_read_the_one_of_the_installations_owner_is_meant():
+    """As the unit runs: AMIGA is another user's, and so may be another AMIGA beside it."""
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o711)  # noqa: PTH101, S103 - others must reach what is in it
+        said = in_a_container(
+            f"""
+words = ["python3", "-c", "read -r _", "monitoring/server.py"]
+users = (5001, 5002)
+servers = [subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE, user=user) for user in users]
+while any(len(module.psutil.Process(server.pid).cmdline()) != 4 for server in servers):
+    pass
+roots = [os.path.join({base!r}, name) for name in ("first", "second", "third")]
+for root, user in zip(roots, (*users, 5003)):
+    os.mkdir(root)
+    os.chown(root, user, user)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+for root in roots:
+    processes = module.Processes(root)
+    found = processes.server()
+    print(found and [server.pid for server in servers].index(found.pid), processes.server_count)
+"""
+        )
+    assert said == ["0 1", "1 1", "None 0"]

@@ -142,13 +142,16 @@ def _find_servers() -> list[psutil.Process]:
 def _of_root(found: list[psutil.Process], root: str | None) -> list[psutil.Process]:
     """Those of one installation: a demonstration may run beside a real AMIGA.
 
-    A server is started in its folder, or PROJECT_ROOT names it. Where none says so, those that name no other.
+    A server is started in its folder, or PROJECT_ROOT names it. Where none says so, those that name no other and are of
+    the user whose the installation is: of another user's processes neither can be read, but whose they are.
     """
     if root is None:
         return found
     named = [(process, *_folders(process)) for process in found]
     own = [process for process, told, cwd in named if (told or cwd) == root]
-    return own or [process for process, told, _ in named if told is None]
+    return own or [
+        process for process, told, _ in named if told is None and _user_of(process) == _owner_of(root)
+    ]
 
 
 def _folders(process: psutil.Process) -> tuple[str | None, str | None]:
@@ -158,6 +161,20 @@ def _folders(process: psutil.Process) -> tuple[str | None, str | None]:
         told = process.environ().get("PROJECT_ROOT") or None
         cwd = process.cwd() or None
     return told and os.path.realpath(told), cwd and os.path.realpath(cwd)
+
+
+def _user_of(process: psutil.Process) -> int | None:
+    with suppress(psutil.Error, OSError):
+        return process.uids().effective
+    return None
+
+
+def _owner_of(root: str) -> int | None:
+    """Of the database, which AMIGA's server made, or of the folder."""
+    for path in (f"{root}/data/agentlab.db", root):
+        with suppress(OSError):
+            return os.stat(path).st_uid  # noqa: PTH116 - as strings, like the rest
+    return None
 
 
 def _is_server(word: str) -> bool:
