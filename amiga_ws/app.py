@@ -9,6 +9,7 @@ import resource
 import signal
 import ssl
 import sys
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -406,6 +407,15 @@ def tune_the_interpreter() -> None:
     gc.freeze()
 
 
+def _has_terminal() -> bool:
+    """Whether there is one to type into, and it has not been closed."""
+    try:
+        termios.tcgetattr(0)
+    except termios.error:
+        return False
+    return True
+
+
 async def _serve(
     server: Server,
     shown: Demo | None,
@@ -426,7 +436,16 @@ async def _serve(
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop)
     if load is not None:
-        loop.add_signal_handler(signal.SIGHUP, server.reload, load)
+        on_terminal = _has_terminal()
+
+        def reload_or_end() -> None:
+            """A closed terminal sends the same signal: who cannot be stopped there any more must not stay."""
+            if on_terminal and not _has_terminal():
+                stop()
+            else:
+                server.reload(load)
+
+        loop.add_signal_handler(signal.SIGHUP, reload_or_end)
     sys.stdout.write(f"listening on {server.url}\n")
     sys.stdout.flush()
     if on_listening is not None:

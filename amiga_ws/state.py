@@ -164,11 +164,17 @@ def read_server_url(state_dir: Path) -> str | None:
 
     A file left by a killed server (its pid is gone) is not believed.
     """
+    found = _running(state_dir)
+    return None if found is None else found[0]
+
+
+def _running(state_dir: Path) -> tuple[str, int] | None:
+    """(where it listens, its pid) of the server that runs."""
     found = _server_json(state_dir / SERVER_FILE)
     url, pid = found.get("url"), found.get("pid")
     if not isinstance(url, str) or not isinstance(pid, int) or pid < 1 or not _alive(pid):
         return None
-    return url
+    return url, pid
 
 
 def _server_json(path: Path) -> dict[str, Any]:
@@ -342,8 +348,8 @@ class StateLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._descriptor)
-            url = read_server_url(state_dir)
-            where = f" (it listens on {url})" if url else ""
+            running = _running(state_dir)
+            where = f" (pid {running[1]}, it listens on {running[0]})" if running else ""
             raise StateError(
                 f"another amiga_ws server uses {state_dir}{where}; stop it, or set another state_dir for this one"
             ) from error

@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import os
 import signal
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 
 import jwt
 import pytest
-from processes import CHECKOUT, Running, completed
+from processes import CHECKOUT, Running, clean_environment, completed
 from servers import EventStream, RawWebSocket, ServerInHand, eventually, settings_in
 from test_keys import key_pair
 from test_state import GOOD
@@ -233,6 +234,30 @@ async def test_sighup_under_streams_reads_the_keys_anew(tmp_path):
         log = running.stderr()
         assert "Traceback" not in log
         assert other.hex() not in log
+
+
+def test_a_terminal_that_is_closed_ends_the_server_and_the_same_signal_by_hand_does_not(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"state_dir: {tmp_path}/state\nserver: {{port: 0}}\namiga: {{root: {tmp_path}/amiga}}\n"
+    )
+    command = ["setsid", "--ctty", sys.executable, "-m", "amiga_ws", "serve", "--config", str(config)]
+    terminal, its_end = os.openpty()
+    with subprocess.Popen(  # noqa: S603 - ourselves
+        command, cwd=CHECKOUT, env=clean_environment(), stdin=its_end, stdout=its_end, stderr=its_end
+    ) as child:
+        os.close(its_end)
+        try:
+            said = b""
+            while b"listening on" not in said:
+                said += os.read(terminal, 4096)
+            child.send_signal(signal.SIGHUP)
+            while b"reloaded" not in said:
+                said += os.read(terminal, 4096)
+            os.close(terminal)
+            assert child.wait(20) == 0
+        finally:
+            child.kill()
 
 
 async def test_what_a_reload_cannot_change_is_told(server, caplog):
