@@ -44,6 +44,7 @@ Result = TypeVar("Result")
 
 DEADLINE_S = 0.8  # of one refresh; the tick is 1 s
 STALE_AFTER_S = 10.0  # without an answer
+TOLD_EACH_S = 60.0  # how a source stands is logged no more often
 # Collectors are asked at most once a second in all, but for a window that nobody has asked for lately: that one is
 # made at once. Ticks jitter a little.
 FRESH_S = 0.9
@@ -114,6 +115,7 @@ class Runner(Generic[FactsT]):
         self._wanted: dict[int, float] = {}  # hours → monotonic; when last asked for
         self._good_at = time.monotonic()  # when the last good answer came
         self._failing = False  # an exception was logged and nothing good came since
+        self._told: dict[str, tuple[SourceState, float]] = {}  # by source: its state in the log, monotonic
 
     async def refresh(self, windows: frozenset[int], deadline_s: float) -> None:
         """Have facts that cover `windows` and are at most a second old, as far as the deadline allows."""
@@ -161,6 +163,7 @@ class Runner(Generic[FactsT]):
         error = answered.exception()
         if error is None:
             self.facts, self._good_at, self._failing = answered.result(), time.monotonic(), False
+            self._tell_changes()
             return
         if not self._failing:
             logger.error("collector %s failed; its last good facts stay", self.collector.name, exc_info=error)
@@ -180,6 +183,25 @@ class Runner(Generic[FactsT]):
             for name in self.collector.source_names
         }
         self.facts = msgspec.structs.replace(self.facts, sources=known | marked)
+        self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        """Log how sources stand where that has changed: who looks there alone must not think that all is well."""
+        now = time.monotonic()
+        for name, source in self.facts.sources.items():
+            before, at = self._told.get(name, ("loading", float("-inf")))
+            if source.state in (before, "loading") or now - at < TOLD_EACH_S:
+                continue
+            self._told[name] = source.state, now
+            words = "; ".join(part for part in (source.error, source.hint) if part)
+            if source.path is None and not source.error:
+                continue  # not asked for, or no file
+            if source.state == "ok":
+                logger.info("source %s is read: %s", name, source.path)
+            elif source.error:
+                logger.warning("source %s cannot be read: %s", name, words)
+            else:
+                logger.info("source %s is %s: %s", name, source.state, words)
 
     async def call(self, work: Callable[[], Result], deadline_s: float = 2.0) -> Result:
         """Run `work` in the collector's thread. Raises TimeoutError, or what `work` raises."""

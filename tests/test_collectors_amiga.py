@@ -49,7 +49,7 @@ def test_a_missing_installation_is_unknown_everywhere_and_says_what_to_do(tmp_pa
     assert source.state == "missing"
     assert source.path == str(tmp_path / "none" / "data" / "agentlab.db")
     assert "amiga.root" in (source.hint or "")
-    assert "scripts/run --demo" in (source.hint or "")
+    assert "serve --demo" in (source.hint or "")
     assert facts.totals.total is None
     assert facts.windows.get(24) is None or facts.windows[24].tools.total_calls is None
     assert set(facts.sources) == set(collector.source_names)

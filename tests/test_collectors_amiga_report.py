@@ -56,6 +56,16 @@ def test_a_missing_installation_is_one_bad_finding(look, tmp_path):
     assert "no such file" in findings[0].text
 
 
+def test_the_zone_in_which_times_are_read_is_told(look, amiga):
+    amiga.task("aaaaaa", at=NOW - 4 * 3600)
+    amiga.tool("aaaaaa", "Bash", NOW - 4 * 3600)
+    told = texts(look(amiga.root, timezone="America/New_York"))
+    assert "times are read as America/New_York: UTC-0" in told
+    assert "ago in the future" not in texts(look(amiga.root, timezone="Pacific/Pago_Pago"))
+    assert "in the future" in texts(look(amiga.root, timezone="Pacific/Pago_Pago"))
+    assert "this machine's: " in texts(look(amiga.root, timezone=None))
+
+
 def test_rows_that_stand_for_one_call_are_told_as_duplicates(look, tmp_path):
     clock = ManualClock(NOW)
     sim = Simulator(tmp_path / "amiga", clock=clock, rows_per_call=3)

@@ -322,3 +322,35 @@ def test_answer_after_the_end_of_the_loop_is_dropped(facts):
     facts.of_amiga.gate.set()
     facts.stop(timeout_s=5)
     assert facts.of_amiga.closed_in == "collector-amiga"  # its thread went on to the end
+
+
+async def test_how_sources_stand_is_logged_where_it_changes_and_not_again_and_again(caplog, monkeypatch):
+    """Who looks into the log alone must not think that all is well."""
+    monkeypatch.setattr(room, "FRESH_S", 0.01)
+    caplog.set_level("INFO", "amiga_ws.facts")
+    absent = Source(state="missing", path="/a", error="no AMIGA database at this path", hint="set amiga.root")
+    well = Source(state="ok", path="/a")
+    broken = Source(state="error", path="/a", error="its disk is broken")
+    amiga = Amiga()
+    facts = Facts("here", Host(), amiga)
+
+    async def told(source):
+        amiga.collect = lambda _: AmigaFacts(sources={"amiga": source})
+        await asyncio.sleep(0.02)
+        caplog.clear()
+        await facts.refresh(frozenset({24}))
+        return [record.getMessage() for record in caplog.records]
+
+    try:
+        assert await told(Source(path="/a")) == []
+        assert await told(absent) == [
+            "source amiga cannot be read: no AMIGA database at this path; set amiga.root"
+        ]
+        assert await told(absent) == []
+        assert await told(well) == []  # so soon
+        monkeypatch.setattr(room, "TOLD_EACH_S", 0.0)
+        assert await told(well) == ["source amiga is read: /a"]
+        assert await told(broken) == ["source amiga cannot be read: its disk is broken"]
+        assert await told(well) == ["source amiga is read: /a"]
+    finally:
+        facts.stop()

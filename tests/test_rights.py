@@ -146,6 +146,18 @@ def test_files_that_cannot_be_read_are_told_with_what_to_do(folder):
     assert "docs/operations.md" in source["hint"]
 
 
+def test_a_database_that_cannot_be_read_is_told_so_by_the_report_too(folder):
+    amiga = Installation(folder / "amiga")
+    amiga.close()
+    give_to_amiga(amiga.root)
+    amiga.database.chmod(0o600)
+    check = [*AS_US, sys.executable, "-m", "amiga_ws", "check", "--amiga", amiga.root]
+    done = completed(check, cwd=folder, env=ENVIRONMENT)
+    assert done.returncode == 1, done.stderr
+    assert f"Permission denied: {amiga.database}" in done.stdout
+    assert "docs/operations.md, Rights" in done.stdout
+
+
 def test_an_acl_lets_in_as_the_group_does_but_not_to_files_that_are_made_for_their_owner_alone(folder):
     """What docs/operations.md says of Claude Code's transcripts: a default ACL is cut by a file's own mode."""
     if shutil.which("setfacl") is None:

@@ -7,6 +7,7 @@ who issues tokens elsewhere.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,7 +60,7 @@ def public_key(kid: str, algorithm: str, pem: bytes, valid_until: float | None =
         material = algorithms[algorithm].prepare_key(pem)
     except KeyError as error:
         raise BadKeyError(
-            "public keys need the package cryptography: pip install 'amiga_ws[keys]'"
+            f"public keys need the package cryptography: {sys.executable} -m pip install cryptography"
         ) from error
     except (ValueError, TypeError, jwt.PyJWTError) as error:
         raise BadKeyError(f"not a PEM public key for {algorithm}") from error

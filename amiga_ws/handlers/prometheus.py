@@ -48,7 +48,8 @@ class Metrics(Api):
     async def get(self) -> None:
         if CollectorRegistry is None:
             text = (
-                "/metrics needs the package prometheus-client: pip install 'amiga_ws[metrics]', and restart"
+                "/metrics needs the package prometheus-client: "
+                "`python -m pip install prometheus-client` with this server's Python, and restart"
             )
             reason = "prometheus-client is not installed"
             raise RefusedError(501, "unavailable", text, reason, kind="extra")

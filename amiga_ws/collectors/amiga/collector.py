@@ -211,7 +211,7 @@ class AmigaCollector:
                 error="no AMIGA database at this path",
                 hint=(
                     f"looked at {path}; set `amiga.root: /path/to/amiga` in config.yaml "
-                    "(or --set amiga.root=/path/to/amiga), or try `scripts/run --demo`"
+                    "(or --set amiga.root=/path/to/amiga) and start again, or try `serve --demo`"
                 ),
             )
         except DatabaseError as error:

@@ -172,12 +172,24 @@ class Database:
             uri = f"file://{urllib.parse.quote(os.fsencode(path))}?{options}"  # `//`: whole paths, also of two slashes
             connection = apsw.Connection(uri, flags=_FLAGS)
         except (apsw.Error, OSError) as error:
-            raise DatabaseError(f"cannot be opened: {error}") from error
+            raise DatabaseError(f"cannot be opened: {self._why(error)}") from error
         self._ends = math.inf if within_s is None else time.monotonic() + within_s
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.set_progress_handler(self._is_over, PROGRESS_STEPS)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
         self._connection = connection
+
+    def _why(self, error: Exception) -> str:
+        """SQLite's reason, or the one behind it: SQLite itself does not tell that rights are missing."""
+        for suffix in ("", "-wal", "-shm"):
+            path = f"{self._real}{suffix}"
+            if (
+                isinstance(error, apsw.CantOpenError)
+                and _stat(path) != _ABSENT
+                and not os.access(path, os.R_OK)
+            ):
+                return f"Permission denied: {path}"
+        return str(error)
 
     def _is_over(self) -> bool:
         """Asked by SQLite as it works."""
@@ -204,7 +216,7 @@ class Database:
                 raise self._paused(
                     DatabaseError(f"takes more than {PROCESSOR_S:.0f} s to be asked"), PAUSE_S
                 ) from error
-            raise DatabaseError(f"cannot be read: {error}") from error
+            raise DatabaseError(f"cannot be read: {self._why(error)}") from error
         finally:
             cursor.close(True)  # which ends the read, also of what was not read to its end
 

@@ -6,6 +6,7 @@ a large one.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
         database.open()
     except DatabaseError as error:
         text = one_line(f"{config.database}: {error}", 300)
-        return [Finding("database", "bad", text, "without it there are no tasks and no calls")]
+        return [Finding("database", "bad", text, f"without it there are no tasks and no calls; {error.hint}")]
     try:
         findings = list(_files(config, database, now))
         findings += _tables(database, times, now)
@@ -83,7 +84,9 @@ def report(config: AmigaConfig, clock: Callable[[], float] = time.time) -> list[
             level: Level = "bad" if item.severity == "crit" else "warn"
             findings.append(Finding("attention", level, f"{item.kind}: {item.subject}", item.evidence))
     except DatabaseError as error:
-        findings.append(Finding("database", "bad", one_line(error, 300), "the report ends here"))
+        findings.append(
+            Finding("database", "bad", one_line(error, 300), f"the report ends here; {error.hint}")
+        )
     finally:
         database.close()
     return findings
@@ -105,12 +108,17 @@ def lines(findings: list[Finding]) -> Iterator[str]:
 
 
 def _age(seconds: float) -> str:
-    if seconds < 0:
-        return f"{_age(-seconds)} in the future"
+    where = "ago" if seconds >= 0 else "in the future"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+        if abs(seconds) >= 2 * size:
+            return f"{abs(seconds) / size:.0f} {unit} {where}"
+    return f"{abs(seconds):.0f} s {where}"
+
+
+def _zone(times: Times, now: float) -> str:
+    """Its name where one is set, else what this machine's is now."""
+    here = dt.datetime.fromtimestamp(now, times.zone).astimezone(times.zone)
+    return f"this machine's: {here:%Z, UTC%z}" if times.zone is None else f"{times.zone}: UTC{here:%z}"
 
 
 def _files(config: AmigaConfig, database: Database, now: float) -> Iterator[Finding]:
@@ -144,6 +152,12 @@ def _tables(database: Database, times: Times, now: float) -> Iterator[Finding]:
     level: Level = "ok" if version == NEWEST_SCHEMA else "note"
     meaning = "" if version == NEWEST_SCHEMA else "columns that this file lacks are shown as unknown"
     yield Finding("schema", level, f"version {version} (newest known: {NEWEST_SCHEMA})", meaning)
+    yield Finding(
+        "rows",
+        "note",
+        f"times are read as {_zone(times, now)}",
+        "AMIGA writes what the clock of its host shows; amiga.timezone names that host's zone",
+    )
     for table in TABLES:
         if not database.columns(table):
             lost = {"agent_status": "calls are paired by time", "messages": "chats cost nothing known"}
