@@ -17,6 +17,10 @@ try:
     from amiga_ws.cli.arguments import EXIT_USAGE, UsageError
     from amiga_ws.config import ConfigError
     from amiga_ws.state import StateError
+except KeyboardInterrupt:
+    if __name__ != "__main__":
+        raise
+    sys.exit(130)  # EXIT_INTERRUPTED; nothing has begun yet
 except ModuleNotFoundError as missing:
     if __name__ != "__main__" or (missing.name or "").startswith("amiga_ws"):
         raise  # scripts/mktoken.py looks for another interpreter
@@ -59,8 +63,15 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run, command=command)
     # Has a parser of its own, and is handed over before this one sees its options.
-    commands.add_parser("simulate", help="write an AMIGA-shaped installation, live", add_help=False)
+    simulate = commands.add_parser(
+        "simulate", help="write an AMIGA-shaped installation, live", add_help=False
+    )
+    simulate.set_defaults(run=_simulate_alone)
     return parser
+
+
+def _simulate_alone(_: argparse.Namespace) -> int:
+    raise UsageError("simulate takes no --home: python -m amiga_ws simulate --help tells what it takes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from amiga_ws.simulate import main as simulate  # noqa: PLC0415 - SQLite is no use to the others
 
         return simulate(argv[1:])
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # told by the command's own parser, under its own usage
+        getattr(args, "command", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     return run(args)
 
 

@@ -62,6 +62,17 @@ def _is_full(error: OSError) -> bool:
 # -- secret --------------------------------------------------------------------------------------
 
 
+def has_secret(state_dir: Path) -> bool:
+    """Whether a secret was ever made there; what cannot be looked at counts as one, for `load_secret` to tell of."""
+    try:
+        (state_dir / SECRET_FILE).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def load_secret(state_dir: Path) -> bytes:
     """The HS256 secret (32 bytes) of this installation; a missing one is created, atomically and 0600.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 def main(command: str) -> int:
@@ -22,6 +23,8 @@ def main(command: str) -> int:
 
         package = importlib.import_module("amiga_ws.__main__")
         module = importlib.import_module("amiga_ws.cli." + command)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED  # nothing has begun yet
     except ImportError as error:
         return _in_venv("the module {} cannot be used".format(error.name))  # noqa: UP032 - see above
     import argparse  # noqa: PLC0415 - not before it is known that this Python will do

@@ -86,6 +86,31 @@ def test_misuse_exits_with_2(command, argv):
     assert "usage:" in err
 
 
+def test_an_unknown_option_is_told_under_the_usage_of_its_command(command):
+    code, _, err = command("serve", "--prot", "1")
+    assert code == 2
+    assert "usage: python -m amiga_ws serve" in err
+    assert "--sign-in-link" in err
+    assert "unrecognized arguments: --prot 1" in err
+
+
+def test_simulate_has_no_home(command):
+    code, out, err = command("--home", "here", "simulate")
+    assert (code, out) == (2, "")
+    assert err.startswith("amiga_ws: simulate takes no --home")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [["-m", "amiga_ws", "token"], [CHECKOUT / "scripts/mktoken.py"], [CHECKOUT / "scripts/watch.py"]],
+)
+def test_ctrl_c_while_it_loads_is_no_traceback(folder, program):
+    (folder / "segno.py").write_text("raise KeyboardInterrupt\n")
+    environment = clean_environment(PYTHONPATH=os.pathsep.join([str(folder), *sys.path]))
+    done = completed([sys.executable, *program, "--subject", "ada"], env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("name", ["serve", "token", "config"])
 def test_wrong_configuration_is_one_line_and_exit_2_for_every_command(command, folder, name):
     (folder / "bad.yaml").write_text("server:\n  port: many\n")
@@ -172,6 +197,7 @@ def test_home_stands_for_the_working_directory_but_a_named_file_is_found_from_he
 
 def test_token_is_all_there_is_on_stdout_and_verifies(command, folder):
     before = time.time()
+    state.load_secret(folder / "var")
     code, out, err = command("token", "--subject", "phone")
     assert (code, err) == (0, "")
     assert out.count("\n") == 1
@@ -188,10 +214,13 @@ def test_scope_and_life_are_as_asked_for(command, folder):
 
 
 def test_missing_secret_is_created_private(command, folder):
-    command("token", "--subject", "a")
+    code, _, err = command("token", "--subject", "a")
+    assert code == 0
+    assert err.startswith(f"amiga_ws: made a new secret in {folder}/var: no server has used it yet")
+    assert err.count("\n") == 1
     assert stat.S_IMODE((folder / "var/secret.hex").stat().st_mode) == 0o600
     secret = (folder / "var/secret.hex").read_text()
-    command("token", "--subject", "b")
+    assert command("token", "--subject", "b")[2] == ""
     assert (folder / "var/secret.hex").read_text() == secret
 
 
@@ -259,7 +288,8 @@ def test_json_tells_all_about_the_token(command, folder):
 
 def test_login_prints_a_link_with_a_login_token_for_the_owner(command, folder):
     code, out, err = command("token", "--login")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert "made a new secret" in err
     base, _, token = out.strip().partition("/login#login=")
     assert base == "http://127.0.0.1:3000"
     identity = authority(folder).verify(token, typ="login", now=time.time())
@@ -267,6 +297,18 @@ def test_login_prints_a_link_with_a_login_token_for_the_owner(command, folder):
     assert identity.expires_at - identity.issued_at == pytest.approx(120, abs=1)
     with pytest.raises(TokenError):
         authority(folder).verify(token, typ="access", now=time.time())
+
+
+def test_link_of_a_folder_without_a_server_is_said_to_be_one(command, folder):
+    state.load_secret(folder / "var")
+    said = f"amiga_ws: no server runs on {folder}/var: the link works when one does, and ends in 5m\n"
+    for public in ((), ("--set", "server.public_url=https://a.example")):
+        code, out, err = command("token", "--login", "--ttl", "5m", *public)
+        assert (code, err) == (0, said)
+        assert "/login#login=" in out
+    state.announce_server(folder / "var", "http://127.0.0.1:3001")
+    code, _, err = command("token", "--login")
+    assert (code, err) == (0, "")
 
 
 def test_link_points_to_the_public_url_else_the_running_server_else_the_configuration(command, folder):
@@ -294,7 +336,8 @@ def test_address_a_killed_server_left_is_not_believed(command, folder):
 def test_qr_code_is_all_there_is_on_stdout(command):
     code, out, err = command("token", "--qr", "--set", "server.public_url=https://a.example")
     lines = out.splitlines()
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert "this machine only" not in err
     assert len({len(line) for line in lines}) == 1
     assert set("".join(lines)) == set("█▀▄ ")
     assert "this machine only" in command("token", "--qr")[2]
@@ -346,7 +389,9 @@ def test_serve_says_one_line_on_stdout_and_ends_cleanly(serve, folder, signum):
 
 def test_link_made_while_serving_points_to_it_and_signs_in_once(serve, command):
     server = serve()
-    link = command("token", "--login")[1].strip()
+    code, out, err = command("token", "--login")
+    assert (code, err) == (0, "")
+    link = out.strip()
     base, _, token = link.partition("/login#login=")
     assert base == server.url
     headers = {"Authorization": f"Bearer {token}", "Origin": server.url}
@@ -366,6 +411,7 @@ def test_sign_in_link_is_printed_on_stderr_when_it_listens(serve, folder):
     assert (identity.subject, identity.scopes) == ("owner", {"metrics:read", "admin"})
     port = server.url.rpartition(":")[2]
     assert f"ssh -N -L {port}:127.0.0.1:{port} " in said
+    assert "--set server.trusted_proxies=127.0.0.1" in server.wait_for("server.trusted_proxies")
     assert 'python -m amiga_ws token --login --scope "metrics:read admin" --set server.port=0' in said
     assert server.stop() == (0, "")
 

@@ -91,17 +91,23 @@ async def test_a_revoked_token_closes_its_open_streams_within_a_second(server, b
     of_its_session = await both(server, page)
     bystander = await server.websocket(bearer(server.token("bob")))
     stdin, environ = b"", {}
+    said = f"revoked: the token '{jti_of(server, token)}' of 'ada'\n"
     if by == "token":
         words, stdin = ["--token", "-"], token.encode() + b"\n"
     elif by == "environment":
         words, environ = ["--token", ""], {"AMIGA_WS_TOKEN": token}
     elif by == "jti":
         words = ["--jti", jti_of(server, token)]
+        said = f"revoked: the token with the id '{words[1]}'; whether there was one cannot be told\n"
     else:
         words = ["--subject", "ada"]
+        said = ""  # with the time: see below
     code, stderr = await command(folder_of(server), "revoke", *words, stdin=stdin, environ=environ)
     written = time.monotonic()
-    assert (code, stderr) == (0, "revoked\n")
+    assert code == 0
+    assert stderr == said or (
+        by == "subject" and stderr.startswith("revoked: all that was issued to 'ada' before ")
+    )
     await ended(*streams)
     await ended(*of_its_session)
     assert time.monotonic() - written < SOON_S
@@ -172,6 +178,30 @@ async def test_what_cannot_be_revoked_is_told_in_a_sentence(tmp_path, words, sen
     assert not file.exists() or not file.read_bytes()
 
 
+async def test_what_was_revoked_is_told_and_that_it_is_not_known_whether_there_was_any(tmp_path):
+    state.load_secret(tmp_path / "state")
+    code, stderr = await command(
+        tmp_path, "revoke", "--subject", "someone", "--issued-before", "2026-01-28T02:50:07+01:00"
+    )
+    assert (code, stderr) == (
+        0,
+        "revoked: all that was issued to 'someone' before 2026-01-28 01:50:07 UTC; "
+        "whether there was any cannot be told\n",
+    )
+
+
+async def test_a_time_to_come_is_warned_of(tmp_path):
+    state.load_secret(tmp_path / "state")
+    code, stderr = await command(tmp_path, "revoke", "--subject", "ada", "--issued-before", "2999-01-01")
+    warning, done = stderr.splitlines()
+    assert code == 0
+    assert warning == (
+        "amiga_ws: --issued-before is in the future: until 2999-01-01 00:00:00 UTC "
+        "every new token of 'ada' is refused, too"
+    )
+    assert done.startswith("revoked: all that was issued to 'ada' before 2999-01-01 00:00:00 UTC; ")
+
+
 @pytest.mark.parametrize("words", [["--subject", "ada"], ["--jti", "j"], ["--token", "-"]])
 async def test_the_wrong_folder_is_told_and_not_taken_for_done(tmp_path, words):
     """Whoever forgets --config must not believe that something was revoked."""
@@ -180,6 +210,14 @@ async def test_the_wrong_folder_is_told_and_not_taken_for_done(tmp_path, words):
     assert "nothing was ever issued from" in stderr
     assert "--config" in stderr
     assert not (tmp_path / "state").exists()
+
+
+async def test_a_folder_that_cannot_be_looked_at_is_told_and_not_taken_for_empty(tmp_path):
+    (tmp_path / "state").symlink_to("state")  # as one without rights, which root has
+    code, stderr = await command(tmp_path, "revoke", "--subject", "ada")
+    assert code == 2
+    assert stderr.startswith("amiga_ws: cannot use ")
+    assert stderr.count("\n") == 1
 
 
 async def test_the_configuration_can_be_a_file(server):
@@ -193,7 +231,8 @@ async def test_the_configuration_can_be_a_file(server):
         stderr=asyncio.subprocess.PIPE,
     )
     _, stderr = await process.communicate()
-    assert (process.returncode, stderr) == (0, b"revoked\n")
+    assert process.returncode == 0
+    assert stderr.startswith(b"revoked: all that was issued to 'carol' before ")
     server._follow_revocations()
     assert (await server.ask_as(token, "/api/session")).status == 401
 
@@ -392,7 +431,7 @@ async def test_the_command_says_that_it_could_not_revoke(tmp_path, trouble):
         assert (code, stderr.count("\n")) == (2, 1)
         assert stderr.startswith("amiga_ws: cannot write")
         assert ("make room on its disk" if trouble == "full" else "owner and rights") in stderr
-        assert (await command(tmp_path, "revoke", "--jti", "j")) == (0, "revoked\n")
+        assert (await command(tmp_path, "revoke", "--jti", "j"))[0] == 0
 
 
 async def test_a_server_whose_disk_becomes_read_only_stops_in_order(disk, start):

@@ -60,6 +60,7 @@ From a phone or another computer, one of:
   ssh -N -L {port}:{target}:{port} {socket.gethostname()}
       there, while it stays open; then open a new link there
   a reverse proxy with TLS before {host}:{port}, and its address as server.public_url:
-      --set server.public_url=https://monitor.example (new links point there; add --qr to scan one)
+      --set server.public_url=https://monitor.example --set server.trusted_proxies=127.0.0.1
+      (the second is the proxy's own address; new links point there; add --qr to scan one)
 
 """

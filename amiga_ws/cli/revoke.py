@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.issued_before is not None and args.subject is None:
         args.command.error("--issued-before goes with --subject")
     settings = settings_of(args)
-    if not (settings.state_dir / state.SECRET_FILE).exists():
+    if not state.has_secret(settings.state_dir):
         raise UsageError(
             f"nothing was ever issued from {settings.state_dir}: name the server's configuration with --config, "
             "or its folder with --set state_dir=…"
@@ -51,18 +51,36 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         gate = Gate(authority, settings.auth, settings.state_dir, time.time)
-        if args.subject is not None:
-            gate.revoke_subject(args.subject, args.issued_before)
-        elif args.jti is not None:
-            gate.revoke_jti(args.jti)
-        else:
-            gate.revoke_token(_token(args.token))
+        done = _revoke(gate, args)
     except TokenError as error:
         raise UsageError(f"this is no token of ours: {error.reason}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {settings.state_dir}: {state.reason(error)}") from error
-    sys.stderr.write("revoked\n")
+    sys.stderr.write(f"revoked: {done}\n")
     return 0
+
+
+def _revoke(gate: Gate, args: argparse.Namespace) -> str:
+    """Take back what was asked for; what that is, in words. Raises TokenError, OSError, NotKeptError."""
+    if args.subject is not None:
+        now = time.time()
+        before = now if args.issued_before is None else args.issued_before
+        gate.revoke_subject(args.subject, before)
+        if before > now:
+            sys.stderr.write(
+                f"amiga_ws: --issued-before is in the future: until {_spoken_time(before)} "
+                f"every new token of '{args.subject}' is refused, too\n"
+            )
+        return (
+            f"all that was issued to '{args.subject}' before {_spoken_time(before)}; "
+            "whether there was any cannot be told"
+        )
+    if args.jti is not None:
+        gate.revoke_jti(args.jti)
+        return f"the token with the id '{args.jti}'; whether there was one cannot be told"
+    identity = gate.authority.recognise(_token(args.token))
+    gate.revoke(identity)
+    return f"the token '{identity.jti}' of '{identity.subject}'"
 
 
 def _token(given: str) -> str:
@@ -86,6 +104,10 @@ def _time(text: str) -> float:
     if not 0 <= epoch < LAST_TIME:  # nan too
         raise argparse.ArgumentTypeError(f"{text!r} is no time a token could have been issued at")
     return epoch
+
+
+def _spoken_time(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _iso_time(text: str) -> float:

@@ -56,16 +56,28 @@ def run(args: argparse.Namespace) -> int:
         )
     # Before the secret: a refused command should leave nothing behind.
     base = links.base_url(settings) if login else None
+    fresh = not state.has_secret(settings.state_dir)
     authority = Authority(state.load_secret(settings.state_dir), auth)
+    life = usual if args.ttl is None else args.ttl
     now = time.time()
     token = authority.issue(
         subject=OWNER if args.subject is None else args.subject,
         scope=args.scope,
-        ttl_s=usual if args.ttl is None else args.ttl,
+        ttl_s=life,
         now=now,
         typ=typ,
     )
     link = links.sign_in_link(base, token) if base else None
+    if fresh:
+        sys.stderr.write(
+            f"amiga_ws: made a new secret in {settings.state_dir}: no server has used it yet "
+            "(a server's own folder is named by its --config, or by --set state_dir=…)\n"
+        )
+    if link and state.read_server_url(settings.state_dir) is None:
+        sys.stderr.write(
+            f"amiga_ws: no server runs on {settings.state_dir}: "
+            f"the link works when one does, and ends in {spoken(life)}\n"
+        )
     if args.json:
         sys.stdout.write(_description(authority, token, typ, now, link))
     elif args.qr and link:
