@@ -15,6 +15,7 @@ from processes import CHECKOUT, Running, clean_environment, completed
 
 from amiga_ws import __version__, state
 from amiga_ws.__main__ import main
+from amiga_ws.app import RELOADED
 from amiga_ws.auth.tokens import Authority, TokenError
 from amiga_ws.cli.show import MAX_WIDTH
 from amiga_ws.config import load
@@ -171,7 +172,7 @@ def test_config_shows_each_value_and_where_it_comes_from(command, folder, monkey
 
 def test_config_prints_the_files_that_are_made_from_the_table(command):
     assert command("config", "--yaml") == (0, config_yaml(), "")
-    assert command("config", "--markdown") == (0, configuration_markdown(), "")
+    assert command("config", "--markdown") == (0, configuration_markdown(RELOADED), "")
 
 
 def test_reader_that_leaves_early_is_no_traceback(folder):

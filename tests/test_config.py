@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amiga_ws.app import RELOADED
 from amiga_ws.config import ROWS, ConfigError, load
 from amiga_ws.config.kinds import seconds, spoken
 from amiga_ws.config.render import LONG, config_yaml, configuration_markdown, yaml_value
@@ -49,7 +50,7 @@ def refused(loaded):
 def test_shipped_files_are_what_the_table_renders():
     """To make them again: `python -m amiga_ws config --yaml > config.yaml`, and with `--markdown`."""
     assert (CHECKOUT / "config.yaml").read_text("utf-8") == config_yaml()
-    assert (CHECKOUT / "docs/configuration.md").read_text("utf-8") == configuration_markdown()
+    assert (CHECKOUT / "docs/configuration.md").read_text("utf-8") == configuration_markdown(RELOADED)
 
 
 def test_shipped_file_sets_nothing(loaded):
@@ -69,7 +70,7 @@ def test_documentation_lists_every_key_with_its_default():
     for key, row in ROWS.items():
         default = yaml_value(row.default)
         shown = f"`{default}`" if len(default) < LONG else "see config.yaml"
-        assert f"| `{key}` | {shown} |" in configuration_markdown()
+        assert f"| `{key}` | {shown} |" in configuration_markdown(RELOADED)
 
 
 @pytest.mark.parametrize(

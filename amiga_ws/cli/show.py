@@ -28,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     if args.yaml:
         sys.stdout.write(config_yaml())
     elif args.markdown:
-        sys.stdout.write(configuration_markdown())
+        from amiga_ws.app import RELOADED  # noqa: PLC0415 - the others start without Tornado
+
+        sys.stdout.write(configuration_markdown(RELOADED))
     else:
         sys.stdout.write(_in_force(settings_of(args)))
     return 0

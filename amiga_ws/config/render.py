@@ -51,6 +51,14 @@ This page and `config.yaml` are made from the table in `amiga_ws/config/table.py
 """
 
 
+RELOAD = """
+## Reload
+
+SIGHUP (`systemctl reload amiga-ws`) has a running server read its configuration file, secret, keys and certificate
+anew. No connection is lost but those of a key that is gone. `--set` and the environment stay as they were at the
+start, and still come before the file. Where something is wrong, nothing changes, and the log says why.
+"""
+
 LONG = 100  # characters of a default
 
 
@@ -59,9 +67,9 @@ def config_yaml() -> str:
     return "".join(_yaml_lines())
 
 
-def configuration_markdown() -> str:
-    """The text of docs/configuration.md."""
-    return "".join(_markdown_lines())
+def configuration_markdown(reloaded: tuple[str, ...]) -> str:
+    """The text of docs/configuration.md; a reload takes in the keys that begin with one of `reloaded`."""
+    return "".join(_markdown_lines(reloaded))
 
 
 def yaml_value(raw: Raw) -> str:
@@ -95,8 +103,15 @@ def _yaml_setting(row: Row, indent: str) -> Iterator[str]:
     yield from (f"{indent}#  - {yaml_value(item)}\n" for item in row.default)
 
 
-def _markdown_lines() -> Iterator[str]:
+def _markdown_lines(reloaded: tuple[str, ...]) -> Iterator[str]:
     yield MARKDOWN_HEAD
+    yield RELOAD
+    for beginning, taken_in, end in (
+        ("A reload takes in", True, " (TLS itself is switched on or off by a restart alone)."),
+        ("These wait for the next start, and the log says so", False, "."),
+    ):
+        text = f"{beginning}: {'; '.join(_summary(reloaded, taken_in=taken_in))}{end}"
+        yield f"\n{textwrap.fill(text, 115, break_long_words=False, break_on_hyphens=False)}\n"
     for name, kind, rows in _groups():
         if name:
             yield f"\n## `{name}`\n\n{kind.__doc__}\n"
@@ -107,6 +122,17 @@ def _markdown_lines() -> Iterator[str]:
             value = yaml_value(row.default)
             default = f"`{value}`" if len(value) < LONG else "see config.yaml"
             yield f"| `{row.key}` | {default} | {row.help} | {_accepted(row)} |\n"
+
+
+def _summary(reloaded: tuple[str, ...], *, taken_in: bool) -> Iterator[str]:
+    """The keys that a reload takes in, or does not, as short as that can be said."""
+    for name, _, rows in _groups():
+        keys = [f"`{row.key}`" for row in rows if row.key.startswith(reloaded) == taken_in]
+        others = [f"`{row.key}`" for row in rows if row.key.startswith(reloaded) != taken_in]
+        if not name or len(keys) < len(others):
+            yield from keys
+        elif keys:
+            yield f"all of `{name}`" + (f" but {' and '.join(others)}" if others else "")
 
 
 def _groups() -> Iterator[tuple[str, type, list[Row]]]:

@@ -264,7 +264,7 @@ class Guarded(RequestHandler):
             name = printable(host or "")
             text = (
                 f"this server does not answer to the name '{name}'. If it is one of yours, add it to config.yaml - "
-                f'server: {{allowed_hosts: ["{name}"]}} - or set server.public_url, and restart'
+                f'server: {{allowed_hosts: ["{name}"]}} - or set server.public_url, and reload (SIGHUP) or restart'
             )
             raise RefusedError(421, "forbidden", text, f"host {name}")
 
@@ -301,7 +301,7 @@ class Guarded(RequestHandler):
             name = printable(origin)
             text = (
                 f"pages of '{name}' may not speak to this server. If that page is yours, add it to config.yaml - "
-                f'origins: {{allowed: ["{name}"]}} - and restart'
+                f'origins: {{allowed: ["{name}"]}} - and reload (SIGHUP) or restart'
             )
             if origin == "null":
                 text = (
