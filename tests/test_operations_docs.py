@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from amiga_ws import app
+from amiga_ws.__main__ import build_parser
+from amiga_ws.config import load
 
 CHECKOUT = Path(__file__).parent.parent
 DOC = (CHECKOUT / "docs/operations.md").read_text("utf-8")
@@ -58,6 +61,26 @@ async def test_every_series_is_listed(server):
     for name in re.findall(r"(?m)^# TYPE (amiga\w+) ", text):
         suffix = name.removeprefix("amiga_ws_clients")
         assert f"`{name}" in DOC or f"`{suffix}`" in DOC or name == "amiga_ws_info", name
+
+
+def test_commands_are_ours_and_find_the_servers_folder():
+    commands = re.findall(r"(?m)^(.*)python -m amiga_ws (.+)$", DOC.replace("\\\n", " "))
+    assert len(commands) >= 5
+    for before, command in commands:
+        args = build_parser().parse_args(shlex.split(command.partition("|")[0]))
+        where = (
+            None if "podman exec" in before else Path("/etc/amiga-ws/config.yaml")
+        )  # None: by the environment
+        assert args.config == where, command
+
+
+def test_settings_it_asks_for_are_ones(tmp_path):
+    (settings,) = re.findall(r"```yaml\n(state_dir: .*?)```", DOC, re.DOTALL)
+    (tmp_path / "config.yaml").write_text(settings)
+    assert load(None, [], {}, tmp_path).state_dir == Path("/var/lib/amiga-ws")
+    (variables,) = re.findall(r"(?m)^ +-e (AMIGA_WS_.*) \\$", DOC)
+    given = dict(word.split("=") for word in variables.replace("-e ", "").split())
+    assert load(None, [], given, tmp_path).amiga.name == "amiga"
 
 
 def test_links_lead_to_files_that_exist():
