@@ -282,6 +282,11 @@ async def test_a_person_is_told_by_a_page_in_which_nothing_of_the_request_is_mar
     reply = await server.ask("/admin", browser | {"Cookie": server.session(scope="metrics:read")})
     assert reply.status == 403
     assert "This needs the scope admin" in reply.body.decode()
+    assert (
+        "<code>scripts/mktoken.py --subject NAME --scope &quot;metrics:read admin&quot;</code>"
+        in reply.body.decode()
+    )
+    assert 'href="/login?next=%2Fadmin"' in reply.body.decode()
     reply = await server.ask("/", browser | {"Origin": "http://<b>evil.example"})
     assert reply.status == 403
     assert "pages of &#x27;http://&lt;b&gt;evil.example&#x27;" in reply.body.decode().lower()

@@ -162,6 +162,12 @@ async def test_a_page_without_a_session_leads_to_the_sign_in_page_and_back(serve
         assert reply.header("Cache-Control") == "no-store"
 
 
+@pytest.mark.parametrize(("life", "words"), [("2m", "2 minutes"), ("1h", "1 hour"), ("90s", "90 seconds")])
+async def test_the_sign_in_page_says_how_long_a_link_works(start, life, words):
+    server = await start(f"auth.login_ttl={life}")
+    assert f"it works once, within {words}<" in (await server.ask("/login")).body.decode()
+
+
 async def test_a_bearer_token_opens_no_page(server):
     """Pages are for browsers, which sign in."""
     assert (await server.ask_as(server.token(), "/")).status == 303

@@ -267,6 +267,11 @@ def test_a_certificate_must_be_the_systems_or_the_given_one(over_tls, transport)
     [
         ([], "", "a token is needed"),
         ([], "two words", "is none"),
+        (
+            [],
+            "http://127.0.0.1:9/login#login=eyJ.eyJ.A",
+            "a sign-in link; make a token with scripts/mktoken.py",
+        ),
         (["--hours", "x"], "t", "--hours"),
         (["--seconds", "-1"], "t", "--seconds"),
         (["--ca", "/none"], "t", "there is no file"),

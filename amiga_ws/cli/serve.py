@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from amiga_ws import state
+from amiga_ws import commands, state
 from amiga_ws.auth.tokens import Authority
 from amiga_ws.cli import links
 from amiga_ws.cli.arguments import add_configuration, configuration_options, settings_of
@@ -52,8 +52,5 @@ def _owners_link(settings: Settings) -> str:
 
 def _again(args: argparse.Namespace) -> str:
     """The command that prints another link, as it can be typed where the server was started."""
-    command = "python -m amiga_ws token"
-    if args.home:
-        script = Path("scripts/mktoken.py")
-        command = str(script if args.home.absolute() == Path.cwd() else args.home / script)
+    command = commands.token_command(args.home or Path.cwd(), Path.cwd())
     return f'{command} --login --scope "{OWNERS_SCOPE}" {configuration_options(args)}'.rstrip()

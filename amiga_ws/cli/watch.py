@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from amiga_ws import commands
 from amiga_ws.cli.arguments import UsageError
 from amiga_ws.watch.address import Address
 from amiga_ws.wire import DEFAULT_HOURS
@@ -110,8 +111,11 @@ def _token(args: argparse.Namespace) -> str:
     if not token:
         raise UsageError(
             f"a token is needed: in ${TOKEN_VARIABLE}, or as a line of standard input with --token - "
-            "(scripts/mktoken.py makes one)"
+            f"({commands.token_command()} --subject NAME makes one, where the server runs)"
         )
+    if "#login=" in token:
+        make = f"{commands.token_command()} --subject NAME"
+        raise UsageError(f"that is a sign-in link; make a token with {make}, where the server runs")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError("what was given as a token is none: it holds blanks or other characters")
     return token

@@ -19,6 +19,7 @@ from amiga_ws.auth.origins import parse_host, parse_origin
 Raw = None | bool | int | float | str | list[Any]
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_WORDS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _INTEGER = re.compile(r"[+-]?\d+")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -110,6 +111,12 @@ def spoken(value: float) -> str:
         if value and value % length == 0:
             return f"{value / length:.0f}{unit}"
     return f"{value:g}s"
+
+
+def in_words(value: float) -> str:
+    """120.0 → `"2 minutes"`: as `spoken`, for a page."""
+    number, unit = spoken(value)[:-1], spoken(value)[-1]
+    return f"{number} {_WORDS[unit]}{'' if number == '1' else 's'}"
 
 
 def flag() -> Kind:

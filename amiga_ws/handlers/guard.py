@@ -27,7 +27,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler
 
-from amiga_ws import __version__
+from amiga_ws import __version__, commands
 from amiga_ws.auth.gate import Gate
 from amiga_ws.auth.origins import OriginPolicy, cookie_refusal, parse_origin
 from amiga_ws.auth.tokens import Identity, TokenError, TokenType
@@ -57,7 +57,7 @@ from amiga_ws.handlers.refusals import (
     unavailable,
 )
 from amiga_ws.history import History
-from amiga_ws.hub import Hub
+from amiga_ws.hub import REQUIRED_SCOPE, Hub
 from amiga_ws.measures import Measures
 from amiga_ws.state import NotKeptError
 from amiga_ws.turnstile import Turnstile, Waits
@@ -134,7 +134,7 @@ class Guarded(RequestHandler):
 
     __slots__ = ("identity", "peer", "services")  # see MetricsSocket
     public: ClassVar[bool] = False  # anybody; ambient credentials are ignored
-    scope: ClassVar[str] = "metrics:read"
+    scope: ClassVar[str] = REQUIRED_SCOPE
     stream: ClassVar[bool] = False  # a long-lived connection: connection limits instead of the request rate
     page: ClassVar[bool] = False  # a document a person navigates to: session only, else 303 to sign-in
     explicit_types: ClassVar[tuple[TokenType, ...]] = ("access",)  # of a token in header or subprotocol
@@ -186,6 +186,13 @@ class Guarded(RequestHandler):
     def secure(self) -> bool:
         """Whether this request came over TLS, ours or a trusted proxy's."""
         return self.peer.scheme == "https"
+
+    @property
+    def lacking(self) -> str:
+        """What one is told whose token has not the scope, and how to make one that has."""
+        scopes = " ".join(dict.fromkeys([REQUIRED_SCOPE, self.scope]))
+        make = f'{commands.token_command()} --subject NAME --scope "{scopes}"'
+        return f"this needs the scope {self.scope}; make a token that has it: `{make}`"
 
     @property
     def gone(self) -> bool:
@@ -252,8 +259,7 @@ class Guarded(RequestHandler):
             header = {
                 "WWW-Authenticate": f'Bearer realm="amiga_ws", error="insufficient_scope", scope="{self.scope}"'
             }
-            text = f"this needs the scope {self.scope}"
-            raise RefusedError(403, "forbidden", text, "scope", headers=header, kind="scope")
+            raise RefusedError(403, "forbidden", self.lacking, "scope", headers=header, kind="scope")
         if self.stream:
             self.check_misuses(self.identity)
 
@@ -347,7 +353,8 @@ class Guarded(RequestHandler):
 
     def _identify(self, credential: Credential | None) -> Identity:
         if credential is None:
-            raise unauthorized("sign in, or send a token (scripts/mktoken.py makes one)", "none presented")
+            text = f"sign in, or send a token ({commands.token_command()} makes one)"
+            raise unauthorized(text, "none presented")
         explicit = credential.place != "cookie"
         types = self.explicit_types if explicit else ("session",)
         if self.page and explicit:
@@ -355,7 +362,8 @@ class Guarded(RequestHandler):
         try:
             return self.services.gate.verify(credential.token, types, late_s=self.late_s)
         except TokenError as error:
-            text = "the token is not accepted: it may have expired; make a new one with scripts/mktoken.py"
+            make = commands.token_command()
+            text = f"the token is not accepted: it may have expired; make a new one with {make}"
             raise self.not_accepted(
                 error, text, counts=explicit and (error.forged or self.signs_in)
             ) from error

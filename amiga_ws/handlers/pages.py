@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from tornado.web import HTTPError
 
-from amiga_ws import bundle
+from amiga_ws import bundle, commands
+from amiga_ws.config.kinds import in_words
 from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import SERVER_VERSION, Guarded, Services
 
@@ -48,6 +49,9 @@ class Page(Guarded):
             static="/static/",
             charts=(STATIC / "uplot.js").is_file(),  # comes with the build, not with a checkout
             built=bundle.modules(STATIC),
+            make=commands.token_command(),
+            checkout=commands.in_checkout(),
+            login_ttl=in_words(self.services.settings.auth.login_ttl),
         )
         finish_compressed(self, text)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from amiga_ws import commands
 from amiga_ws.auth.tokens import Identity, TokenError, TokenRefusedError, TokenType
 from amiga_ws.handlers.compression import finish_compressed
 from amiga_ws.handlers.guard import JSON_TYPE, Guarded
@@ -164,7 +165,7 @@ class Session(SessionApi):
         try:
             token, session = self.services.gate.sign_in(self.identity)
         except TokenError as error:
-            text = "this sign-in link has been used; make a new one (scripts/mktoken.py --login)"
+            text = f"this sign-in link has been used; make a new one ({commands.token_command()} --login)"
             raise self.not_accepted(error, text, counts=True) from error
         self.note_deed("sign-in")
         self.keep(token, session)
@@ -196,7 +197,7 @@ class SessionRenewal(SessionApi):
     @answers(SessionInfo)
     async def post(self) -> None:
         if self.identity.typ != "session":
-            text = "only a session is renewed here; make a new token with scripts/mktoken.py"
+            text = f"only a session is renewed here; make a new token with {commands.token_command()}"
             raise RefusedError(403, "forbidden", text, "not a session", kind="credential")
         hub, gate = self.services.hub, self.services.gate
         try:

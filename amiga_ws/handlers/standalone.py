@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from tornado.template import Loader
 
+from amiga_ws import commands
 from amiga_ws.handlers.pages import STATIC, templates_dir
 
 IMPORTED = re.compile(r'(?<=from )"\./([\w-]+\.js)"')
@@ -35,7 +36,7 @@ def standalone_page() -> str:
         "connect-src http: https: ws: wss:; base-uri 'none'; form-action 'none'"
     )
     template = Loader(str(templates_dir())).load("websocket_test_standalone.html")
-    return template.generate(policy=policy, **blocks).decode()
+    return template.generate(policy=policy, make=commands.token_command(), **blocks).decode()
 
 
 def _modules(entry: str) -> dict[str, str]:

@@ -205,7 +205,7 @@ class MetricsSocket(Guarded, StrictSocket):
             self._dismiss(code, refusal.text, refusal.reason, refusal.retry_s, kind=refusal.kind)
             return
         if self.scope not in identity.scopes:
-            self._dismiss(Close.BAD_CREDENTIAL, f"this needs the scope {self.scope}", "scope", kind="scope")
+            self._dismiss(Close.BAD_CREDENTIAL, self.lacking, "scope", kind="scope")
             return
         self._stop_waiting()
         self.identity = identity
