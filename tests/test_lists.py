@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import re
+from typing import get_args
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amiga_ws.handlers.tables import csv_table
-from amiga_ws.questions import SessionPage, SystemPart, TaskDetail, TasksPart, ToolsPart
+from amiga_ws.questions import SessionPage, SystemPart, TaskDetail, TaskSort, TasksPart, ToolsPart
 from amiga_ws.snapshot import Task
 
 
@@ -51,6 +52,12 @@ async def test_sessions_are_asked_for_as_the_query_says(server):
     assert (asked.state, asked.kind, asked.search) == ("active", "cli", "f5")
     for query in ("?state=asleep", "?kind=7", f"?search={'x' * 201}"):
         assert (await server.ask_as(server.token(), f"/api/sessions{query}")).status == 400
+
+
+async def test_what_a_word_may_be_is_told_to_its_end(server):
+    reply = await server.ask_as(server.token(), "/api/tasks?sort=foo")
+    allowed = sorted(get_args(TaskSort))
+    assert (reply.status, reply.json["error"]) == (400, f"sort is one of {', '.join(allowed)}")
 
 
 async def test_csv_has_the_tasks_of_the_filter_and_nothing_a_spreadsheet_would_run(server):

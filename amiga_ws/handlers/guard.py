@@ -72,6 +72,7 @@ HOLD_S = 2.0  # a 429 is told so late: who asks again at once does so every two 
 MAX_HELD = 32  # of them at a time; they take from the descriptors that are reserved
 CROWD = 40  # at least, see Services.crowd: a browser has six connections
 MAX_PENDING = 10  # sockets of one address that have not brought a credential yet
+MAX_MESSAGE = 600  # characters of what a request that is wrong is told; the values a parameter may have fit
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -496,7 +497,7 @@ class Guarded(RequestHandler):
         ref, text = secrets.token_hex(4), responses.get(status_code, "error")
         code: ErrorCode = "internal"
         if isinstance(error, HTTPError) and status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-            text, code = (error.get_message() or text)[:200], "invalid_request"
+            text, code = (error.get_message() or text)[:MAX_MESSAGE], "invalid_request"
         else:
             path = printable(self.request.path)
             logger.error("error %d %s %s ref=%s", status_code, self.request.method, path, ref)
