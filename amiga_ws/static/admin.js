@@ -7,7 +7,7 @@
  */
 import { byId, h, part, reconcile, setAttr, setText, show } from "./dom.js";
 import { refusal } from "./transports.js";
-import { whoAmI } from "./session.js";
+import { signInPage, whoAmI } from "./session.js";
 import { Staying } from "./staying.js";
 import * as format from "./format.js";
 
@@ -30,7 +30,7 @@ async function ask(method, path, body) {
   const response = await fetch(path, {
     method, cache: "no-store", headers: { Accept: "application/json" }, body: body && JSON.stringify(body), signal: AbortSignal.timeout(WITHIN_MS),
   });
-  if (response.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+  if (response.status === 401) location.assign(signInPage());
   if (!response.ok) throw new Error(await refusal(response));
   return response.status === 204 ? null : response.json();
 }
@@ -141,6 +141,41 @@ byId("revoke-kind").addEventListener("change", () => {
 
 // -- refusals ------------------------------------------------------------------------------------
 
+/** Why, in words for a person: what stands in the log is short, or a name out of a library. @type {Record<string, string>} */
+const REASONS = {
+  "none presented": "no token and no session",
+  scope: "its token lacks the scope",
+  expired: "its token has expired",
+  revoked: "its token was taken back",
+  "not a session": "a token where only a session will do",
+  "session at its end": "its session has reached its end",
+  InvalidSignatureError: "signed with another key, or changed since",
+  DecodeError: "this is no token",
+  "its header is no JSON object": "this is no token",
+  InvalidAlgorithmError: "signed in a way that is not taken",
+  MissingRequiredClaimError: "its token lacks a part",
+  InvalidAudienceError: "its token is for another service",
+  InvalidIssuerError: "its token was made by another service",
+  "unknown kid": "signed with a key that is not known here",
+  "its key is no longer valid": "the key that signed it has ended",
+  "token in the query": "a token in the address",
+  "ambiguous credential": "more than one token",
+  "failed sign-ins": "too many failed sign-ins",
+  "sign-ins": "too many sign-ins",
+  "limits.requests_per_second": "too many requests",
+  "limits.new_connections_per_second": "too many new connections",
+  "limits.connections_per_address": "too many connections of one address",
+  "limits.connections": "as many connections as there may be",
+  "limits.misuses_per_minute": "too much misuse by one token",
+  "no upgrade": "no WebSocket handshake",
+  "no connection upgrade": "no WebSocket handshake",
+  "bad WebSocket key": "a broken WebSocket handshake",
+  framing: "a broken request",
+};
+
+/** @param {string} reason */
+const reasonWords = (reason) => (Object.hasOwn(REASONS, reason) ? REASONS[reason] : reason);
+
 /** @param {Refusal} each */
 function refusalRow(each) {
   const cells = {
@@ -149,16 +184,17 @@ function refusalRow(each) {
     status: String(each.status),
     request: `${each.method} ${each.path}`,
     address: each.address,
-    reason: each.reason,
+    reason: reasonWords(each.reason),
   };
   const row = h("tr", {}, ...Object.entries(cells).map(([name, text]) => h("td", { "data-field": name, class: name === "ref" ? "id" : null }, text)));
   part(row, "time").title = format.stamp(each.timestamp);
+  part(row, "reason").title = each.reason; // as the log has it
   return row;
 }
 
 function showRefusals() {
   const wanted = /** @type {HTMLInputElement} */ (byId("refusals-filter")).value.trim().toLowerCase();
-  const found = refusals.filter((each) => [each.ref, each.address, each.reason, each.path, each.status].join(" ").toLowerCase().includes(wanted));
+  const found = refusals.filter((each) => [each.ref, each.address, each.reason, reasonWords(each.reason), each.path, each.status].join(" ").toLowerCase().includes(wanted));
   reconcile(byId("refusals"), found, (each) => each.ref, refusalRow, () => {});
   show(byId("refusals-empty"), found.length === 0);
 }

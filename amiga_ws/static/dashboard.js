@@ -40,7 +40,7 @@ import { bindKeys } from "./keys.js";
 import { botSilence, renderTiles } from "./tiles.js";
 import { byId, setAttr, setText } from "./dom.js";
 import { renderSparks } from "./sparks.js";
-import { SignInError, signIn, signOut, whoAmI } from "./session.js";
+import { SignInError, signIn, signInPage, signOut, whoAmI } from "./session.js";
 import { Staying } from "./staying.js";
 import { offers, windowName } from "./empty.js";
 import { Freeze } from "./freeze.js";
@@ -228,7 +228,7 @@ async function showWho() {
 
 /** Leave the values behind; a sign-in leads back to this view. */
 function sessionEnded() {
-  location.replace(`/login?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
+  location.replace(signInPage().replace("?", "?ended=1&"));
 }
 
 // Other pages of this browser lose their cookie with this one's, and the server cannot tell one without from a stranger.

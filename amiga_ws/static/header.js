@@ -4,6 +4,7 @@
 import { byId, setAttr, setIcon, setText, show } from "./dom.js";
 import * as format from "./format.js";
 import { instant, past } from "./elapsed.js";
+import { signInPage } from "./session.js";
 import { verdict } from "./verdict.js";
 
 /** @typedef {import('./types.js').ClientState} ClientState */
@@ -120,7 +121,10 @@ export class Header {
     const signedOut = state.phase === "signedout";
     show(banner, lost);
     show(byId("signin-panel"), signedOut);
-    if (signedOut) setText(byId("signedout-reason"), state.reason ?? "");
+    if (signedOut) {
+      setText(byId("signedout-reason"), state.reason ?? "");
+      setAttr(byId("signin-page"), "href", signInPage());
+    }
     if (banner.hidden) return;
     const over = signedOut ? "Signed out." : state.phase === "stopped" ? "This page has stopped." : null;
     setText(byId("banner-title"), over ?? "Connection lost.");

@@ -182,10 +182,12 @@ export function renderSources(snapshot) {
       h("code", { class: "path", "data-field": "path" }), h("p", { class: "cause", "data-field": "error" }),
       h("p", { class: "hint", "data-field": "hint" })),
     (row, [, source]) => {
+      const unset = source.state === "missing" && !source.path; // there is nothing that could be read
       row.dataset.state = source.state;
-      setIcon(row, STATE_ICON[source.state] ?? "unknown");
-      setText(part(row, "state"), source.state);
-      sourceAge(part(row, "as_of"), source);
+      setAttr(row, "data-unset", unset ? "" : null);
+      setIcon(row, unset ? "idle" : STATE_ICON[source.state] ?? "unknown");
+      setText(part(row, "state"), unset ? "not set" : source.state);
+      sourceAge(part(row, "as_of"), source, unset);
       for (const name of /** @type {const} */ (["path", "error", "hint"])) {
         const element = part(row, name);
         show(element, Boolean(source[name]));
@@ -196,15 +198,15 @@ export function renderSources(snapshot) {
     });
 }
 
-/** An unchanged healthy source sends no new `as_of`: the stream being alive is the news. @param {HTMLElement} element @param {Source} source */
-function sourceAge(element, source) {
+/** An unchanged healthy source sends no new `as_of`: the stream being alive is the news. @param {HTMLElement} element @param {Source} source @param {boolean} unset */
+function sourceAge(element, source, unset) {
   if (source.state === "ok") {
     delete element.dataset.since;
     setText(element, "live");
     element.title = `changed ${format.stamp(source.as_of)}`;
   } else if (source.as_of === null) {
     delete element.dataset.since;
-    setText(element, "never read");
+    setText(element, unset ? "" : "never read");
   } else {
     since(element, source.as_of, "ago");
   }

@@ -5,6 +5,7 @@
 import { bearer, refusal, retryAfterMs } from "./transports.js";
 
 const WITHIN_MS = 10_000; // a server that takes the request and is silent is away
+const LINK = "#login="; // what a sign-in link has before its token
 
 /** @typedef {{subject: string, scopes: string[], expires_in: number}} Session */
 
@@ -17,9 +18,15 @@ export class SignInError extends Error {
   }
 }
 
-/** @param {string} token @returns {Promise<Session>} */
-export async function signIn(token) {
-  const clean = token.trim();
+/** The token in what was pasted: itself, a whole sign-in link or header, lines broken anywhere. @param {string} pasted */
+function tokenIn(pasted) {
+  const text = pasted.trim().replace(/^(Authorization:\s*)?Bearer\s+/i, "").replace(/\s+/g, "");
+  return text.slice(text.indexOf(LINK) < 0 ? 0 : text.indexOf(LINK) + LINK.length);
+}
+
+/** @param {string} pasted @returns {Promise<Session>} */
+export async function signIn(pasted) {
+  const clean = tokenIn(pasted);
   if (!clean) throw new SignInError("Paste a token first.", 0);
   // three dot-separated parts of base64url: anything else the header could not even carry
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(clean)) {
@@ -36,6 +43,11 @@ export async function whoAmI() {
   if (response.ok) return response.json();
   if (response.status === 401) return null;
   throw new SignInError(await refusal(response), response.status);
+}
+
+/** The sign-in page, which leads back to this view. */
+export function signInPage() {
+  return `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
 }
 
 /** The session slides, and every stream of it goes on. @returns {Promise<Session|null>} null when it has ended */

@@ -116,6 +116,24 @@ def test_refusals_are_found_by_their_ref_and_stay_text(own_site, look):
     expect(owner["#refusals tr"]).to_contain_text("/api/tasks")
 
 
+def test_reasons_are_told_in_words_and_found_by_what_the_log_has(own_site, look):
+    site = own_site()
+    forged = site.token()[:-8] + "AAAAAAAA"
+    site.ask("GET", "/api/tasks", {})
+    site.ask("GET", "/api/tasks", {"Authorization": f"Bearer {forged}"})
+    site.ask("GET", "/api/tasks", {"Host": "evil.example"})
+    owner = owner_at(look, site)
+    reasons = owner['#refusals [data-field="reason"]']
+    expect(reasons).to_have_text(
+        ["host evil.example", "signed with another key, or changed since", "no token and no session"]
+    )
+    expect(reasons.nth(1)).to_have_attribute("title", "InvalidSignatureError")
+    owner["#refusals-filter"].fill("invalidsignature")
+    expect(reasons).to_have_text(["signed with another key, or changed since"])
+    owner["#refusals-filter"].fill("no session")
+    expect(reasons).to_have_text(["no token and no session"])
+
+
 def test_a_name_made_of_markup_stays_text(own_site, look):
     site = own_site()
     owner = owner_at(look, site)
@@ -131,6 +149,11 @@ def test_only_the_owner_gets_the_page_and_the_way_to_it(own_site, look):
     expect(bob["#admin-link"]).to_be_hidden()
     bob.forgive("status of 403")
     assert bob.open("/admin").status == 403
+    expect(bob["main"]).to_contain_text('--scope "metrics:read admin"')
+    bob["main a"].get_by_text("sign in as another").click()
+    bob["#token"].fill(site.token("bob", "--scope", "metrics:read admin"))
+    bob["#signin"].click()
+    bob.page.wait_for_url(f"{site.url}/admin")
     owner = look(site).arrive("/")
     owner["#who"].click()
     owner["#admin-link"].click()

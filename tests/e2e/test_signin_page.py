@@ -108,6 +108,35 @@ def test_token_signs_in_and_stays_nowhere_a_script_can_read(stranger, site):
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Lax", "/")
 
 
+@pytest.mark.parametrize(
+    "pasted",
+    ["http://127.0.0.1:9/login#login={}", "Bearer {}", "Authorization: Bearer {}", " {} "],
+    ids=["link", "bearer", "header", "blanks"],
+)
+def test_what_has_a_token_in_it_can_be_pasted_as_it_is(stranger, site, pasted):
+    attempt(stranger, pasted.format(site.token("grace")))
+    stranger.page.wait_for_url(f"{site.url}/")
+
+
+def test_a_link_that_was_broken_over_lines_is_put_together(stranger, site):
+    link = site.login_link()
+    broken = " ".join(link[at : at + 40] for at in range(0, len(link), 40))  # as a field of one line gets it
+    attempt(stranger, broken)
+    stranger.page.wait_for_url(f"{site.url}/")
+    assert stranger.page.evaluate("location.hash") == ""
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_only_what_is_to_be_typed_has_a_box_of_its_own(look, site, width):
+    viewer = look(site, viewport={"width": width, "height": 900})
+    viewer.forgive(ANONYMOUS)
+    viewer.open("/login")
+    displays = "(codes) => codes.map((code) => getComputedStyle(code).display)"
+    assert viewer[".how dd code"].evaluate_all(displays) == ["block"] * 3
+    assert viewer[".how p code"].evaluate_all(displays) == ["inline"]
+    assert viewer.sideways_px() == 0
+
+
 def test_one_who_is_signed_in_is_told_and_led_on(stranger, site):
     stranger.arrive()
     stranger.open("/login?next=/websocket-test")

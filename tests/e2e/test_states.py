@@ -141,6 +141,39 @@ def test_a_database_that_never_could_be_read_has_no_last_values(look, own_site):
     expect(viewer["#tile-tasks .source-note"]).to_have_text("never read")
 
 
+def test_values_of_a_lost_page_are_not_said_to_be_live(look, own_site):
+    site = own_site(amiga=False)
+    viewer = look(site).arrive()
+    viewer.forgive(LOST)
+    live = "The host\N{RIGHT SINGLE QUOTATION MARK}s values below are live"
+    expect(viewer["#no-amiga"]).to_contain_text(live, use_inner_text=True)
+    site.stop()
+    expect(viewer["#verdict"]).to_have_attribute("data-verdict", "stale")
+    expect(viewer["#no-amiga"]).to_contain_text("Looked at", use_inner_text=True)
+    expect(viewer["#no-amiga"]).not_to_contain_text("live", use_inner_text=True)
+    viewer.page.evaluate("document.querySelector('#broken').hidden = false")
+    expect(viewer["#broken"]).not_to_contain_text("live", use_inner_text=True)
+
+
+def test_transcripts_that_nobody_asked_for_are_no_trouble(viewer):
+    viewer.arrive()
+    row = viewer['#sources [data-source="transcripts"]']
+    expect(row.locator('[data-field="state"]')).to_have_text("not set")
+    expect(row.locator('[data-field="as_of"]')).to_have_text("")
+    expect(row).to_contain_text("amiga.transcripts")
+    colours = """(row) => ["state", "hint"].map((name) => row.querySelector(`[data-field="${name}"]`))
+      .map((part) => getComputedStyle(part).color)"""
+    muted = viewer["#sources .path"].first.evaluate("(path) => getComputedStyle(path).color")
+    assert row.evaluate(colours)[0] == muted
+
+
+def test_transcripts_that_are_not_where_they_should_be_are_missing(look, own_site, tmp_path):
+    viewer = look(own_site(f"amiga.transcripts={tmp_path}/nowhere")).arrive()
+    row = viewer['#sources [data-source="transcripts"]']
+    expect(row.locator('[data-field="state"]')).to_have_text("missing")
+    expect(row.locator('[data-field="as_of"]')).to_have_text("never read")
+
+
 def test_every_word_of_the_verdict_is_explained(viewer):
     viewer.arrive()
     viewer["#help-open"].click()
@@ -308,11 +341,11 @@ def test_revocation_by_command_ends_the_page_within_2_s(look, own_site):
     expect(viewer['#window [data-hours="6"]']).to_have_attribute("aria-pressed", "true")
 
 
-def comes_back(viewer):
+def comes_back(viewer, pasted="{}"):
     """Sign in where the page asks for it: the sign-in page, or the panel in place."""
     token = viewer["#token, #signin-panel-token"].locator("visible=true")
     expect(token).to_have_count(1)
-    token.fill(viewer.site.token("owner"))
+    token.fill(pasted.format(viewer.site.token("owner")))
     token.press("Enter")
     viewer.live()
 
@@ -323,6 +356,9 @@ def test_expired_session_signs_in_in_place(expiring):
     expect(viewer["#signin-panel"]).to_be_visible(timeout=40_000)
     expect(viewer["#drawer"]).to_be_hidden()  # it had been open, and would cover what must be seen first
     expect(viewer["#signedout-reason"]).to_contain_text("expired")
+    back = viewer["#signin-page"].evaluate("(link) => new URL(link.href).searchParams.get('next')")
+    assert back == viewer.page.evaluate("location.pathname + location.search")
+    assert "hours=6" in back, back
     expect(viewer.number("overview.tasks.total")).to_have_attribute("data-value", "4")
     with viewer.page.expect_response("**/api/metrics/timeseries?*") as refused:
         viewer['#charts-window [data-hours="24"]'].click()
@@ -338,7 +374,7 @@ def test_expired_session_signs_in_in_place(expiring):
     viewer["#banner [data-retry]"].click()
     expect(viewer["#signin-panel-token"]).to_be_focused()
     expect(viewer["#signin-panel"]).to_be_in_viewport(ratio=1)
-    comes_back(viewer)
+    comes_back(viewer, "Bearer {}")
     expect(viewer["#charts"]).to_have_attribute("data-state", "ready")
     expect(viewer["#signin-panel"]).to_be_hidden()
     expect(viewer["#drawer"]).to_have_attribute("data-state", "read")
