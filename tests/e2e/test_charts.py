@@ -100,6 +100,20 @@ def test_the_library_comes_when_the_charts_come_near(look, site):
     over(viewer, "cpu")
 
 
+@pytest.mark.parametrize(
+    ("width", "rows"), [(1920, [4, 3, 3, 3]), (1440, [4, 3, 3, 3]), (1100, [2, 2, 3, 3, 3])]
+)
+def test_charts_leave_no_hole_and_none_has_a_row_alone(look, site, width, rows):
+    viewer = opened(look(site, viewport={"width": width, "height": 900}))
+    tops = viewer["#charts .chart"].evaluate_all("(all) => all.map((each) => each.offsetTop)")
+    assert [tops.count(top) for top in sorted(set(tops))] == rows
+    ends = viewer["#charts .charts-grid"].evaluate(
+        """(grid) => [...grid.children].filter((each, at, all) => all[at + 1]?.offsetTop !== each.offsetTop)
+          .map((each) => Math.round(grid.getBoundingClientRect().right - each.getBoundingClientRect().right))"""
+    )
+    assert set(ends) == {0}
+
+
 def test_frozen_charts_stand_still_whatever_comes(charts):
     canvas = over(charts, "cpu").locator("xpath=ancestor::article").locator("canvas")
     picture = "(canvas) => canvas.toDataURL()"
