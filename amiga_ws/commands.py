@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parent.parent
@@ -21,5 +20,5 @@ def token_command(home: Path | None = None, cwd: Path | None = None) -> str:
     there = cwd is None or home.absolute() == cwd
     if (home / SCRIPT).is_file():
         return shlex.quote(str(SCRIPT if there else home / SCRIPT))
-    words = [sys.executable or "python", "-m", "amiga_ws"]
+    words = ["python", "-m", "amiga_ws"]  # without its path: who is not let in reads this too
     return shlex.join([*words, *([] if there else ["--home", str(home)]), "token"])
