@@ -45,6 +45,7 @@ Result = TypeVar("Result")
 DEADLINE_S = 0.8  # of one refresh; the tick is 1 s
 STALE_AFTER_S = 10.0  # without an answer
 TOLD_EACH_S = 60.0  # how a source stands is logged no more often
+SETTLED_S = 15.0  # and not before: a demonstration writes its files meanwhile, a boot mounts disks
 # Collectors are asked at most once a second in all, but for a window that nobody has asked for lately: that one is
 # made at once. Ticks jitter a little.
 FRESH_S = 0.9
@@ -116,6 +117,7 @@ class Runner(Generic[FactsT]):
         self._good_at = time.monotonic()  # when the last good answer came
         self._failing = False  # an exception was logged and nothing good came since
         self._told: dict[str, tuple[SourceState, float]] = {}  # by source: its state in the log, monotonic
+        self._quiet_until = self._good_at + SETTLED_S  # monotonic; for what is not yet well
 
     async def refresh(self, windows: frozenset[int], deadline_s: float) -> None:
         """Have facts that cover `windows` and are at most a second old, as far as the deadline allows."""
@@ -191,6 +193,8 @@ class Runner(Generic[FactsT]):
         for name, source in self.facts.sources.items():
             before, at = self._told.get(name, ("loading", float("-inf")))
             if source.state in (before, "loading") or now - at < TOLD_EACH_S:
+                continue
+            if source.state != "ok" and now < self._quiet_until:
                 continue
             self._told[name] = source.state, now
             words = "; ".join(part for part in (source.error, source.hint) if part)
