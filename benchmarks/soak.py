@@ -65,6 +65,7 @@ AGAIN = 1.05  # what the last cycle may use of what the fifth one did
 # What a server under such clients may say; anything else is unexpected.
 EXPECTED = re.compile(
     r"^INFO .*(clos|cutt)ing \w+ of |^INFO .* read(ing)? AMIGA's history|^INFO .*SQLite is "
+    r"|^INFO .* source \w+ is (read|missing): "
 )
 Samples = list[tuple[float, dict[str, Any]]]  # (monotonic, what a server's process told)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST

@@ -47,7 +47,6 @@ class Toolbox:
 
 def prepare(cache: Path, *, peers: bool) -> Toolbox:
     """Make what is not there yet. Raises MissingToolError without a C compiler."""
-    cache.mkdir(parents=True, exist_ok=True)
     load, speaks_tls = build_load(cache)
     missing: list[str] = []
     python = _made(lambda: python_packages(cache), missing) if peers else None
@@ -69,6 +68,7 @@ def build_load(cache: Path) -> tuple[Path, bool]:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise MissingToolError("the load generator needs a C compiler (cc)")
+    cache.mkdir(parents=True, exist_ok=True)
     source = HERE / "load.c"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
     for tls, options in ((True, ["-DWITH_TLS", "-lssl", "-lcrypto"]), (False, [])):
