@@ -197,9 +197,9 @@ class Runner(Generic[FactsT]):
             if source.state != "ok" and now < self._quiet_until:
                 continue
             self._told[name] = source.state, now
-            words = "; ".join(part for part in (source.error, source.hint) if part)
             if source.path is None and not source.error:
                 continue  # not asked for, or no file
+            words = "; ".join(part for part in (source.error, source.hint) if part)
             if source.state == "ok":
                 logger.info("source %s is read: %s", name, source.path)
             elif source.error:

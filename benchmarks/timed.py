@@ -2,7 +2,10 @@
 """`python -m amiga_ws`, which tells how long its loop was busy and what updates took: floods.py serves with it.
 
 At each SIGUSR1 it writes one line of JSON to its stdout, of the time since the last one, in microseconds: `passes`,
-what the @@"""
+what the loop used of the processor between two looks for events, and `updates`, what the process used of it from when a
+tick was due until all had been sent, each beside what a fixed piece of work took just then. Processor time, so that
+what else goes on on the machine is not in it; the fixed piece, for that changes the processor's pace.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ def time_it() -> None:
 
     class Timed(PeriodicCallback):
         async def _run(self) -> None:
+            nonlocal since
             # Due before the loop looked, it waited for what the loop did then.
             begun = used - max(0.0, looked - self._next_timeout)
             await super()._run()
@@ -48,6 +52,7 @@ def time_it() -> None:
                 for _ in range(FIXED):
                     pass
                 fixed = time.process_time() - ended
+                since += round(fixed * 1e9)  # our own work is no wait of anybody's
                 told["updates"].append((round((ended - begun) * 1e6), round(fixed * 1e6)))
 
     def tell(_number: int, _frame: object) -> None:

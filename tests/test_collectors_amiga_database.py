@@ -195,6 +195,16 @@ def test_a_row_looks_the_same_beside_one_whose_text_is_not_utf8(amiga, database)
     assert b"Bash" in beside[0]
 
 
+def test_what_changes_between_the_look_and_the_opening_is_told_as_an_error_of_the_database(amiga, database):
+    amiga.task("aaaaaa")
+    amiga.close()
+    database.changed()
+    amiga.database.unlink()
+    amiga.database.with_name("agentlab.db-wal").mkdir()
+    with pytest.raises(DatabaseError, match="cannot be opened"):
+        database.open()
+
+
 def test_a_path_of_two_slashes_names_no_host(amiga, tmp_path):
     amiga.task("aaaaaa")
     private = tmp_path / "private"

@@ -228,7 +228,7 @@ async function showWho() {
 
 /** Leave the values behind; a sign-in leads back to this view. */
 function sessionEnded() {
-  location.replace(signInPage().replace("?", "?ended=1&"));
+  location.replace(signInPage(true));
 }
 
 // Other pages of this browser lose their cookie with this one's, and the server cannot tell one without from a stranger.

@@ -45,9 +45,9 @@ export async function whoAmI() {
   throw new SignInError(await refusal(response), response.status);
 }
 
-/** The sign-in page, which leads back to this view. */
-export function signInPage() {
-  return `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+/** The sign-in page, which leads back to this view. @param {boolean} ended it says that the session has ended */
+export function signInPage(ended = false) {
+  return `/login?${ended ? "ended=1&" : ""}next=${encodeURIComponent(location.pathname + location.search)}`;
 }
 
 /** The session slides, and every stream of it goes on. @returns {Promise<Session|null>} null when it has ended */

@@ -181,14 +181,10 @@ class Database:
 
     def _why(self, error: Exception) -> str:
         """SQLite's reason, or the one behind it: SQLite itself does not tell that rights are missing."""
-        for suffix in ("", "-wal", "-shm"):
-            path = f"{self._real}{suffix}"
-            if (
-                isinstance(error, apsw.CantOpenError)
-                and _stat(path) != _ABSENT
-                and not os.access(path, os.R_OK)
-            ):
-                return f"Permission denied: {path}"
+        if isinstance(error, apsw.CantOpenError):
+            for path in (self._real, f"{self._real}-wal", f"{self._real}-shm"):
+                if os.path.exists(path) and not os.access(path, os.R_OK):  # noqa: PTH110 - as strings
+                    return f"Permission denied: {path}"
         return str(error)
 
     def _is_over(self) -> bool:

@@ -149,9 +149,8 @@ def _of_root(found: list[psutil.Process], root: str | None) -> list[psutil.Proce
         return found
     named = [(process, *_folders(process)) for process in found]
     own = [process for process, told, cwd in named if (told or cwd) == root]
-    return own or [
-        process for process, told, _ in named if told is None and _user_of(process) == _owner_of(root)
-    ]
+    owner = _owner_of(root)
+    return own or [process for process, told, _ in named if told is None and _user_of(process) == owner]
 
 
 def _folders(process: psutil.Process) -> tuple[str | None, str | None]:
