@@ -304,6 +304,23 @@ async def test_stop_answers_who_has_asked(start):
     await server.start()
 
 
+async def test_the_end_has_no_error_to_tell_of_a_request_whose_peer_has_left(start, caplog):
+    """A stop does not wait for it, so it may still be under way when `asyncio.run` cancels all there is."""
+    server = await start()
+    server.amiga.gate.clear()
+    before = asyncio.all_tasks()
+    asked = asyncio.ensure_future(server.ask_as(server.token("owner"), "/api/metrics/overview"))
+    await eventually(lambda: server.services.answering)
+    asked.cancel()
+    await eventually(lambda: all(stream.closed() for stream in server.services.answering))
+    under_way = asyncio.all_tasks() - before
+    for task in under_way:
+        task.cancel()
+    await asyncio.wait(under_way)
+    server.amiga.gate.set()
+    assert "error 500" not in caplog.text
+
+
 @pytest.mark.promise("While it drains, who is here is served on and who comes is told when to come back")
 async def test_while_it_drains_streams_go_on_and_new_ones_are_told_to_come_back(start):
     """The listener stays open so long: a load balancer asks /ready, and people's pages ask for the rest."""
