@@ -40,9 +40,10 @@ def phone(threaded, look):
 def sleeps(viewer, hours):
     server = viewer.site.server
     server.ahead_s += hours * HOUR_S
+    viewer.page.clock.fast_forward(hours * HOUR_S * 1000)
+    # Not before the page's clock is ahead too: a session that ends hours too early has been taken back.
     for client in list(server.hub.clients.values()):
         server.loop.call_soon_threadsafe(client.transport.abort)
-    viewer.page.clock.fast_forward(hours * HOUR_S * 1000)
     viewer.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
