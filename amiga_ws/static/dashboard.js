@@ -103,6 +103,7 @@ client.addEventListener("state", () => {
     // Revoked or signed out: nothing of it may stay on the screen. A page that polls, or was away, is told no more
     // than that its session is not accepted; but one that had time left has been ended.
     if (code === 4503 || (refused && code !== 4003 && staying.leftS > NEAR_END_S)) sessionEnded();
+    staying.from(null); // there is nothing left to renew
     drawer.makeWay();
   } else if (phase === "live") { // not with `connected`, which polling never brings
     void showWho();
