@@ -167,6 +167,9 @@ PIECES = [
         f"echo {SECRET} | foo --token -",
         f"echo '{'x' * 500}{SECRET}' | docker login -u _json_key --password-stdin",
         f"-uadmin:{SECRET}",
+        f'subprocess.run(["curl", "-u", "admin:{SECRET} x", URL])',
+        f"run(['curl','--user','admin:{SECRET}'])",
+        rf'{{"args": "[\"-u\", \"admin:{SECRET}\"]"}}',
         f"-b sid={SECRET}",
     ],
 )
@@ -246,6 +249,7 @@ def test_a_telegram_token_is_masked_also_in_the_address_of_its_bot():
         "PASS: test_login, pass: 5, pass_rate: 0.9",
         "n_tokens=5, tokens_per_second: 1.5, CLAUDE_CODE_MAX_OUTPUT_TOKENS=32000",
         "docker run -u 1000:1000 -p 8080:80 x; psql -U app -p 5432",
+        '["docker", "run", "-u", "1000:1000"]; ["psql", "-U", "app"]; ["x", "-u", "http://h:80/"]; ["sort", "-u", "f"]',
         "PWD=/home/bob",
         "go test -bench=.",
         "aiohttp.TokenExpiredError: sign in again",
@@ -300,6 +304,11 @@ def test_the_value_beside_a_secret_name_and_the_one_behind_an_option_are_masked(
     assert redact_value(["run", "--token", SECRET, "--no-auth", "-v", "x"]) == (
         ["run", "--token", MASK, "--no-auth", "-v", "x"]
     )
+    assert redact_value(["curl", "-u", f"admin:{SECRET} x", "http://h"]) == (
+        ["curl", "-u", f"admin:{MASK}", "http://h"]
+    )
+    told = ["docker", "run", "-u", "1000:1000", "--user", "app", "-u", "http://h:80/"]
+    assert redact_value(told) == told
 
 
 def test_what_a_value_says_decides_where_the_name_does_not():
@@ -384,6 +393,8 @@ def test_any_text_passes_and_comes_out_little_longer(text):
             "token,value",
             "in_tokens_",
             "-u '",
+            "'-u', ",
+            "'-u','a:",
             "=a ",
             "pwd=/",
             "token.a:1:",

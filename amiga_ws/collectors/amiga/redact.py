@@ -53,11 +53,12 @@ _KEY = (
 _HINT = re.compile(
     rf"---- ?begin|ls0tls1crudjti|:\\*/|authorization|bearer|basic|eyj|[spr]k[-_]|{_PLAIN_KEY}|{_KEY.lower()}|sg\."
     r"|akia|asia|:aa|\.[\w-]{6}\.[\w-]{27}|cookie|hooks?\.|webhooks|sig(?:nature)?=|(?<!\S)-\w{0,5}u|-user|(?<!\S)-b\s"
-    r"|sshpass|mysql|mariadb|redis-cli|login\s+\S+\s+password|identified\s"
+    r"|[\"']-u\\*[\"']|sshpass|mysql|mariadb|redis-cli|login\s+\S+\s+password|identified\s"
     r"|\|[^\n|;]{0,200}?(?:passw|-token|secret\s|sudo\s+-)"
 )
 _WORD_OF_A_SHELL = r"(?:\\[ ']|\"[^\"\n]*+\"|'[^'\n]*+'|`[^`\n]*+`|\S)++"
 _USER = r"(?<!\S)(-[uU]\s*|-\w{1,5}u\s+|--(?:proxy-)?user[=\s]\s*)"
+_USER_OPTION = r"(?:-[uU]|--(?:proxy-)?user)"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Private keys, also when the text was cut before their end.
     (
@@ -117,6 +118,15 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(rf"{_USER}(?!\d+:\d+\b)([^\s:'\"]{{0,100}}):(?!//){_WORD_OF_A_SHELL}"),
         rf"\1\2:{MASK}",
+    ),
+    # "-u", "user:password"
+    (
+        re.compile(
+            rf"(\\*+[\"']{_USER_OPTION}\\*+[\"']\s*+,\s*+)(\\*+[\"'])(?!\d+:\d+\b)([^\s:'\"]{{0,100}}):(?!//)"
+            r"(?:(?!\2)\\*+[^\\])++",
+            re.DOTALL,
+        ),
+        rf"\1\2\3:{MASK}",
     ),
     (re.compile(rf"{_USER}(\\*[\"']?)[^\s:'\"\\]{{12,200}}:(?=[\s'\"\\]|\Z)"), rf"\1\2{MASK}:"),
     # -u user -p password, not a port; mysql -ppassword, sshpass -p password, redis-cli -a password; curl -b cookies
@@ -209,6 +219,8 @@ _FOLLOWING = re.compile(
 _CALL = re.compile(r"\(\s?\\*[\"']\Z")
 # <name>value<
 _ELEMENT = re.compile(r"(?:\s[^<>]*+)?+>(?P<quote>)(?:<!\[CDATA\[)?+\s*+(?P<value>[^<\s][^<]*+)")
+_USERS_OPTION = re.compile(_USER_OPTION)
+_USER_AND_PASSWORD = re.compile(r"\A(?!\d+:\d+\Z)([^\s:]{0,100}:)(?!//).+", re.DOTALL)
 _NAME_CHARS = 80  # a longer one is not harmless
 _NEAR = 200  # a value may have taken in the beginning of the next name's: so much before its end is looked at again
 _SPACE = re.compile(r"\s+")
@@ -263,7 +275,9 @@ def redact_value(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON 
     if isinstance(value, list):
         items = value[:MAX_ITEMS]
         return [
-            MASK if _is_option_with_value(before, one) else redact_value(one, depth + 1)
+            MASK
+            if _is_option_with_value(before, one)
+            else redact_value(_without_password(before, one), depth + 1)
             for before, one in zip([None, *items], items, strict=False)
         ]
     return value
@@ -297,6 +311,13 @@ def _is_option_with_value(name: object, value: object) -> bool:
     if not (isinstance(name, str) and name.startswith("-") and _is_secret_name(name)):
         return False
     return not (str(value).startswith("-") or "=" in name or " " in name)
+
+
+def _without_password(name: object, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Of a program's arguments -u and user:password the second, without the password."""
+    if not (isinstance(name, str) and isinstance(value, str) and _USERS_OPTION.fullmatch(name)):
+        return value
+    return _USER_AND_PASSWORD.sub(rf"\1{MASK}", value)
 
 
 def _mask_named(text: str, before: str, what_follows: re.Pattern[str]) -> str:
