@@ -394,6 +394,7 @@ def test_any_text_passes_and_comes_out_little_longer(text):
             "in_tokens_",
             "-u '",
             "'-u', ",
+            "\\",
             "'-u','a:",
             "=a ",
             "pwd=/",

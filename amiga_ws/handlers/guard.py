@@ -498,7 +498,7 @@ class Guarded(RequestHandler):
         code: ErrorCode = "internal"
         if isinstance(error, HTTPError) and status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             text, code = (error.get_message() or text)[:MAX_MESSAGE], "invalid_request"
-        elif not self.gone:  # or the end of the process has cut short what nobody waits for
+        elif not self.gone:  # who has left reads no ref, and is cut short where the process ends
             path = printable(self.request.path)
             logger.error("error %d %s %s ref=%s", status_code, self.request.method, path, ref)
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -58,7 +58,7 @@ _HINT = re.compile(
 )
 _WORD_OF_A_SHELL = r"(?:\\[ ']|\"[^\"\n]*+\"|'[^'\n]*+'|`[^`\n]*+`|\S)++"
 _USER = r"(?<!\S)(-[uU]\s*|-\w{1,5}u\s+|--(?:proxy-)?user[=\s]\s*)"
-_USER_OPTION = r"(?:-[uU]|--(?:proxy-)?user)"
+_USER_OPTIONS = ("-u", "-U", "--user", "--proxy-user")
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Private keys, also when the text was cut before their end.
     (
@@ -122,7 +122,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # "-u", "user:password"
     (
         re.compile(
-            rf"(\\*+[\"']{_USER_OPTION}\\*+[\"']\s*+,\s*+)(\\*+[\"'])(?!\d+:\d+\b)([^\s:'\"]{{0,100}}):(?!//)"
+            rf"([\"'](?:{'|'.join(_USER_OPTIONS)})\\*+[\"']\s*+,\s*+)(\\*+[\"'])(?!\d+:\d+\b)([^\s:'\"]{{0,100}}):(?!//)"
             r"(?:(?!\2)\\*+[^\\])++",
             re.DOTALL,
         ),
@@ -219,8 +219,6 @@ _FOLLOWING = re.compile(
 _CALL = re.compile(r"\(\s?\\*[\"']\Z")
 # <name>value<
 _ELEMENT = re.compile(r"(?:\s[^<>]*+)?+>(?P<quote>)(?:<!\[CDATA\[)?+\s*+(?P<value>[^<\s][^<]*+)")
-_USERS_OPTION = re.compile(_USER_OPTION)
-_USER_AND_PASSWORD = re.compile(r"\A(?!\d+:\d+\Z)([^\s:]{0,100}:)(?!//).+", re.DOTALL)
 _NAME_CHARS = 80  # a longer one is not harmless
 _NEAR = 200  # a value may have taken in the beginning of the next name's: so much before its end is looked at again
 _SPACE = re.compile(r"\s+")
@@ -313,11 +311,14 @@ def _is_option_with_value(name: object, value: object) -> bool:
     return not (str(value).startswith("-") or "=" in name or " " in name)
 
 
-def _without_password(name: object, value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Of a program's arguments -u and user:password the second, without the password."""
-    if not (isinstance(name, str) and isinstance(value, str) and _USERS_OPTION.fullmatch(name)):
+def _without_password(option: object, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Of a program's arguments -u and user:password the second without the password; no user:group as numbers."""
+    if option not in _USER_OPTIONS or not isinstance(value, str):
         return value
-    return _USER_AND_PASSWORD.sub(rf"\1{MASK}", value)
+    user, _, password = value.partition(":")
+    if not password or password.startswith("//") or (user.isdecimal() and password.isdecimal()):
+        return value
+    return f"{user}:{MASK}"
 
 
 def _mask_named(text: str, before: str, what_follows: re.Pattern[str]) -> str:
