@@ -208,13 +208,13 @@ def test_tool_names_are_foreign_text_and_their_number_is_capped(amiga, collector
 def test_thousands_of_open_rows_of_one_tool_are_kept_as_a_number():
     group = Group()
     for place in range(5_000):
-        group.add_open(NOW + place * 2, place)
-        group.add_finished(NOW + place * 2 + 1, True)
+        group.add(NOW + place * 2, place, None)
+        group.add(NOW + place * 2 + 1, place, 1)
         group.ended += 1
-        group.add_finished(NOW + place * 2 + 1, True)
+        group.add(NOW + place * 2 + 1, place, 1)
     assert len(group.open_times) <= MAX_OPEN
     assert group.open_starts() == []
-    group.add_open(NOW + 20_000, 9_999)
+    group.add(NOW + 20_000, 9_999, None)
     assert group.open_starts() == [NOW + 20_000]
 
 

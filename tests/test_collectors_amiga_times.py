@@ -48,6 +48,37 @@ def test_the_newest_of_several_is_the_latest_that_is_a_time(texts):
     assert times.newest_utc(texts) == max(known, default=None)
 
 
+A_MINUTE = st.builds(
+    lambda moment: moment.isoformat(),
+    st.datetimes(dt.datetime(2026, 10, 25, 1, 59), dt.datetime(2026, 10, 25, 1, 59, 59)),  # noqa: DTZ001 - as above
+)
+TWO_MINUTES = st.builds(
+    lambda moment, separator, zone: moment.isoformat(separator) + zone,
+    st.datetimes(dt.datetime(2026, 10, 25, 1, 59), dt.datetime(2026, 10, 25, 2, 1)),  # noqa: DTZ001 - as above
+    st.sampled_from("TTT "),
+    st.sampled_from(["", "", "Z"]),
+)  # of which the second one is repeated
+ODD = st.sampled_from(
+    [None, 7, b"2026-10-25T01:59:28.248341", "2026-10-25T01:59:28.24834x", "2026-10-25T01:59:61.248341"]
+)
+BEFORE = st.sampled_from([float("-inf"), 1_792_886_340.0, 1_792_890_000.0])  # 01:59 there, and an hour later
+
+
+@given(
+    st.one_of(st.lists(A_MINUTE), st.lists(TWO_MINUTES), st.lists(st.one_of(A_MINUTE, ODD))), BEFORE, BEFORE
+)
+def test_rows_are_timed_together_as_they_are_one_by_one(texts, after, since):
+    times, rows, last = Times(MADRID), list(enumerate(texts)), after
+    expected = []
+    for row in rows:
+        when = times.parse(row[1], max(last, since))
+        if when is not None:
+            last = when
+            expected.append((row, when))
+    kept, found = Times(MADRID).timed(rows, 1, after, since)
+    assert list(zip(kept, found, strict=True)) == expected
+
+
 @given(st.text(max_size=40))
 def test_anything_else_is_no_time_and_no_error(text):
     value = Times(MADRID).parse(text)

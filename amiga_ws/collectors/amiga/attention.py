@@ -5,10 +5,9 @@ The texts hold no clock reading, so that an item stays equal as long as nothing 
 
 from __future__ import annotations
 
-import bisect
+import functools
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,13 +130,16 @@ def _dated(items: list[Attention], now: float, noticed: dict[tuple[str, str], fl
     ]
 
 
+_shown = functools.lru_cache(maxsize=8 * MAX_ITEMS)(one_line)  # an item stays as it is for many readings
+
+
 def _item(kind: str, subject: str, since: float | None, evidence: str, *, crit: bool = False) -> Attention:
     return Attention(
         kind=kind,
         severity="crit" if crit else "warn",
-        subject=one_line(subject, 80),
+        subject=_shown(subject, 80),
         since=shown_time(since),
-        evidence=one_line(evidence, 240),
+        evidence=_shown(evidence, 240),
     )
 
 
@@ -202,30 +204,29 @@ def _pending(model: Model, now: float, server: AmigaProcess | None) -> Iterator[
 
 
 def _burst(model: Model, now: float) -> Iterator[Attention]:
-    failures = model.tasks.failed_since(now - BURST_SHOWN_S - BURST_S)
-    found = _newest_burst(failures, now, BURST_CRIT) or _newest_burst(failures, now, BURST_WARN)
-    if found:
-        classes = Counter(name for _, name in found)
-        named = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(classes.items()))
+    failed = model.tasks.failed_since(now - BURST_SHOWN_S - BURST_S)
+    last = _newest_burst(failed, now, BURST_CRIT) or _newest_burst(failed, now, BURST_WARN)
+    if last is not None:
+        classes = model.tasks.failures(last - BURST_S, last)
+        count = sum(one for one, _, _ in classes.values())
+        named = ", ".join(f"{one} {name.replace('_', ' ')}" for name, (one, _, _) in sorted(classes.items()))
         yield _item(
             "failure_burst",
-            f"{len(found)} tasks",
-            found[0][0],
+            f"{count} tasks",
+            min(first for _, first, _ in classes.values()),
             f"failed within 10 min: {named}",
-            crit=len(found) >= BURST_CRIT,
+            crit=count >= BURST_CRIT,
         )
 
 
-def _newest_burst(failures: list[tuple[float, str]], now: float, least: int) -> list[tuple[float, str]]:
-    """The (time, class) of at least so many failures within 10 min of which the last is within the hour."""
-    for last in range(len(failures) - 1, least - 2, -1):
-        end = failures[last][0]
-        if now - end > BURST_SHOWN_S:
+def _newest_burst(failed: list[float], now: float, least: int) -> float | None:
+    """When the newest run of at least so many failures within 10 min ended, which was within the hour."""
+    for first, last in zip(reversed(failed[: 1 - least]), reversed(failed), strict=False):
+        if now - last > BURST_SHOWN_S:
             break
-        if end - failures[last - least + 1][0] <= BURST_S:
-            first = bisect.bisect_left(failures, (end - BURST_S, ""))
-            return failures[first : last + 1]
-    return []
+        if last - first <= BURST_S:
+            return last
+    return None
 
 
 def _loops(model: Model, now: float) -> Iterator[Attention]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from amiga_ws.collectors.amiga.errors import suspect
 from amiga_ws.collectors.amiga.groups import Group
@@ -24,7 +25,7 @@ RECHECK_LEAST = 2  # of these, where many groups have a new end
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
-RECHECK_LIMIT = 40  # rows looked at again per reading
+RECHECK_LIMIT = 30  # rows looked at again per reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -40,9 +41,9 @@ CATEGORIES = (
     "command_not_found",
     "unknown_error",
 )
-# A row of tool_usage: (time, id, success, error, category). Or what agent_status says of a call's end: no id,
-# and whether it succeeded. A plain tuple, for one is made for every row.
-Sign = tuple[float, int | None, object, str | None, str | None]
+# A row of tool_usage: (time, (owner, tool), id, success, error, category). Or what agent_status says of a call's end:
+# no id, and whether it succeeded. A plain tuple, for one is made for every row.
+Sign = tuple[float, tuple[Any, Any], int | None, object, str | None, str | None]
 UNRECORDED = "unrecorded"  # the status row says failed and no tool_usage row says why
 _CATEGORY_KEYS = {name: index for index, name in enumerate(CATEGORIES)}
 _ERROR_KEYS = 32  # per tool: category x 2 + suspect
@@ -91,7 +92,7 @@ class Calls:
         self.live: dict[str, Owner] = {}  # with open calls, not known to have ended
         self.moved: set[str] = set()  # owners to whom anything has happened, for who asks to take out
         self._settled: dict[str, Owner] = {}  # with open calls that are orphaned
-        self._tool_ids: dict[str, int] = {}
+        self._tool_ids: dict[object, int] = {}  # by name, as a row has it
         self._counts = Buckets()
         self._errors = Buckets()
         self._durations = Histograms()
@@ -103,10 +104,14 @@ class Calls:
 
     # -- feeding -------------------------------------------------------------------------------
 
-    def take(self, signs: Mapping[tuple[str, str], Sequence[Sign]]) -> None:
-        """What came in, by owner and tool, of each in the order of its times."""
+    def take(self, signs: Iterable[Sign]) -> None:
+        """What came in, in the order of its times."""
+        by_group: defaultdict[tuple[Any, Any], list[Sign]] = defaultdict(list)
+        for sign in signs:
+            by_group[sign[1]].append(sign)
         moved: dict[str, Owner] = {}
-        for (key, tool_name), these in signs.items():
+        for (owner_key, tool_name), these in by_group.items():
+            key = str(owner_key)
             owner = self.owners.get(key)
             if owner is None:
                 owner = self.owners[key] = Owner(key, these[0][0])
@@ -118,22 +123,15 @@ class Calls:
             group = owner.groups.get(tool)
             if group is None:
                 group = owner.groups[tool] = Group()
-            rows: dict[int, int] = {}  # by minute
-            for when, row_id, success, error, category in these:
+            ended = group.ended
+            for when, _, row_id, success, error, category in these:
                 if row_id is None:
                     self._end(owner, group, tool, when, ok=bool(success))
-                    continue
-                minute = int(when) // MINUTE_S
-                rows[minute] = rows.get(minute, 0) + 1
-                if success is None:
-                    group.add_open(when, row_id)
-                    group.note_start(when, is_open=True)
-                else:
-                    group.add_finished(when, bool(success))
-                    if group.note_start(when, is_open=False) and not success:
-                        self._failure(group, tool, error, category)
-            for minute, count in rows.items():
-                self._counts.add(minute, tool * KINDS + RAW, count)
+                elif group.add(when, row_id, success) and not success and success is not None:
+                    self._failure(group, tool, error, category)
+            if group.ended > ended:
+                self._touched.add((key, tool))
+            self._count_rows(tool, these, len(these) - (group.ended - ended))
         for owner in sorted(moved.values(), key=_LAST):
             self.owners.move_to_end(owner.key)
         self._dirty.update(moved)
@@ -146,10 +144,9 @@ class Calls:
         """An open row was completed in place; `reason` is its (error, category). Its time, None if unknown."""
         owner = self.owners.get(key)
         group = owner.groups.get(tool) if owner is not None else None
-        when = group.close_open(row_id) if group is not None else None
+        when = group.complete(row_id, ok=bool(success)) if group is not None else None
         if owner is None or group is None or when is None:
             return None
-        group.add_finished(when, bool(success))
         if not success:
             self._failure(group, tool, *reason)
         self._dirty[key] = owner
@@ -159,7 +156,7 @@ class Calls:
         """Ids of open rows, none above `upto`, that may have been completed by now; of each its owner and tool.
 
         Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
-        end may leave no status row. About 40 at most.
+        end may leave no status row. Some 30 at most.
         """
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()
@@ -167,13 +164,9 @@ class Calls:
         for key, tool in itertools.chain(touched, self._suspects()):
             owner = self.owners.get(key)
             group = owner.groups.get(tool) if owner is not None else None
-            left = each
-            for row_id in reversed(group.open_ids) if group is not None else ():
-                if row_id <= upto:
-                    wanted[row_id] = key, tool
-                    left -= 1
-                    if not left:
-                        break
+            if group is not None:
+                known = (row_id for row_id in reversed(group.open_ids) if row_id <= upto)
+                wanted.update(dict.fromkeys(itertools.islice(known, each), (key, tool)))
             if len(wanted) >= RECHECK_LIMIT:
                 break
         return wanted
@@ -307,10 +300,20 @@ class Calls:
                 self._errors.add(minute, group.failures.pop(0))
             else:
                 group.unexplained = [*(group.unexplained or []), minute][-MAX_UNMATCHED:]
-        self._touched.add((owner.key, tool))
 
-    def _tool(self, name: str) -> int:
-        shown = one_line(name, 80) or "unknown"
+    def _count_rows(self, tool: int, signs: Sequence[Sign], count: int) -> None:
+        """The rows among the signs of a tool, in the order of their times; `count`: how many there are."""
+        if not count:
+            return
+        first, last = int(signs[0][0]) // MINUTE_S, int(signs[-1][0]) // MINUTE_S
+        minutes = {first: count}
+        if first != last:  # hardly ever
+            minutes = Counter(int(sign[0]) // MINUTE_S for sign in signs if sign[2] is not None)
+        for minute, rows in minutes.items():
+            self._counts.add(minute, tool * KINDS + RAW, rows)
+
+    def _tool(self, name: object) -> int:
+        shown = one_line(str(name), 80) or "unknown"
         if len(self.tools) >= MAX_TOOLS:
             shown = OTHER_TOOLS
         if shown in self.tools:

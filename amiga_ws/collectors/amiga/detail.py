@@ -233,11 +233,7 @@ def _lanes(database: Database, key: str, parse: Parse, first: float | None) -> l
         row_id, _, _, success, error, category = row
         lane.times.append(when)
         lane.rows.append((row_id, success, error, category))
-        if success is None:
-            lane.group.add_open(when, row_id)
-        else:
-            lane.group.add_finished(when, bool(success))
-        lane.group.note_start(when, is_open=success is None)
+        lane.group.add(when, row_id, success)
     return list(lanes.values())
 
 

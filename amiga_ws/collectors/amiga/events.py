@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Iterable
 
@@ -10,13 +9,11 @@ from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord
 
 KEEP = 30
 _TRIM_AT = 120
-_TIME_AND_ORDER = operator.itemgetter(0, 1)  # of an Event
-
 ToolEvent = tuple[float, str, str, bool]  # a call that ended: time, subject, tool, whether it succeeded
 
 
 # (time, order, subject, what, tool): `subject` is a task id or session; a call, which has a tool, is ok or failed, a
-# task created or ended. A plain tuple: thirty are made at each change.
+# task created or ended. A plain tuple: thirty are made at each change, and sorted as they are.
 Event = tuple[float, int, str, str, str]
 
 
@@ -50,7 +47,7 @@ class Events:
             (when, place, subject, "ok" if ok else "failed", tool)
             for place, (when, subject, tool, ok) in enumerate(self._calls)
         ]
-        return sorted(self._events + calls, key=_TIME_AND_ORDER, reverse=True)[:KEEP]
+        return sorted(self._events + calls, reverse=True)[:KEEP]
 
     def _add(self, event: Event) -> None:
         self._order += 1
@@ -66,7 +63,7 @@ class Events:
             known = latest.get((subject, what))
             if known is None or known[1] < order:
                 latest[subject, what] = event
-        kept = sorted(latest.values(), key=_TIME_AND_ORDER, reverse=True)
+        kept = sorted(latest.values(), reverse=True)
         self._events = kept[:KEEP]
         self._trimmed = True
         if len(kept) > KEEP:

@@ -14,14 +14,25 @@ from io import FileIO
 
 def open_regular(path: str | os.PathLike[str]) -> FileIO:
     """The file, unbuffered, for reading. Raises OSError: also for what is no regular file."""
-    # Without O_NONBLOCK a FIFO is open when somebody writes to it, and not before.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    descriptor, _ = open_descriptor(path)
     try:
-        require_regular(os.fstat(descriptor), path)
         return FileIO(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_descriptor(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
+    """As open_regular, without a file object: a descriptor, which the caller closes, and what the file is like."""
+    # Without O_NONBLOCK a FIFO is open when somebody writes to it, and not before.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        require_regular(found, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, found
 
 
 def require_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -69,36 +69,54 @@ class Group:
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def add_open(self, when: float, row_id: int) -> None:
-        """A row without an end."""
-        times = self.open_times
-        if not times or when >= times[-1]:  # nearly always
-            times.append(when)
-            self.open_ids.append(row_id)
+    def add(self, when: float, row_id: int, success: object) -> bool:
+        """A row, open if `success` is None; False if it is the one that AMIGA's server stamps at the end."""
+        is_open = success is None
+        if is_open:
+            times = self.open_times
+            if times and when < times[-1]:  # hardly ever
+                at = bisect.bisect_right(times, when)
+                times.insert(at, when)
+                self.open_ids.insert(at, row_id)
+            else:
+                times.append(when)
+                self.open_ids.append(row_id)
             if len(times) > MAX_OPEN:
                 self._freeze()
-            return
-        at = bisect.bisect_right(times, when)
-        times.insert(at, when)
-        self.open_ids.insert(at, row_id)
+        else:
+            self.finished += 1
+            if self.ended == 0:
+                self._remember_done(when, bool(success))
+        # For the durations: is it a start?
+        starts = self.starts
+        if starts:
+            began, rows, was_open = starts[-1]
+            if -TWIN_S <= when - began <= TWIN_S:
+                starts[-1] = (began, rows + 1, was_open or is_open)
+                return True
+        if not is_open and self.absorb and 0 <= when - self.last_end <= REPORT_WITHIN_S:
+            self.absorb = False
+            return False
+        if starts is None:
+            self.starts = [(when, 1, is_open)]
+        else:
+            starts.append((when, 1, is_open))
+            if len(starts) > MAX_STARTS:
+                del starts[0]
+        return True
 
-    def close_open(self, row_id: int) -> float | None:
+    def complete(self, row_id: int, *, ok: bool) -> float | None:
         """An open row was completed in place; its time, None if it is not known."""
         try:
             at = self.open_ids.index(row_id)
         except ValueError:
             return None
         del self.open_ids[at]
-        return self.open_times.pop(at)
-
-    def add_finished(self, when: float, ok: bool) -> None:
-        """A finished row, or one that was just completed."""
+        when = self.open_times.pop(at)
         self.finished += 1
         if self.ended == 0:
-            if self.done is None:
-                self.done = []
-            bisect.insort(self.done, Ended(when, ok))
-            del self.done[:-MAX_DONE]
+            self._remember_done(when, ok)
+        return when
 
     # -- the count -----------------------------------------------------------------------------
 
@@ -145,25 +163,6 @@ class Group:
 
     # -- durations -----------------------------------------------------------------------------
 
-    def note_start(self, when: float, *, is_open: bool) -> bool:
-        """A row that may be a start; False if it is the row that AMIGA's server stamps at the end."""
-        starts = self.starts
-        if starts:
-            last = starts[-1]
-            if -TWIN_S <= when - last[0] <= TWIN_S:
-                starts[-1] = (last[0], last[1] + 1, last[2] or is_open)
-                return True
-        if not is_open and self.absorb and 0 <= when - self.last_end <= REPORT_WITHIN_S:
-            self.absorb = False
-            return False
-        if starts is None:
-            self.starts = [(when, 1, is_open)]
-        else:
-            starts.append((when, 1, is_open))
-            if len(starts) > MAX_STARTS:
-                del starts[0]
-        return True
-
     def match_end(self, when: float) -> float | None:
         """The start of the call that a status row ends, the newest before it; None if there is none."""
         self.last_end = when
@@ -186,6 +185,14 @@ class Group:
         if not starts:
             self.starts = None
         return began
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _remember_done(self, when: float, ok: bool) -> None:
+        if self.done is None:
+            self.done = []
+        bisect.insort(self.done, Ended(when, ok))
+        del self.done[:-MAX_DONE]
 
     def _freeze(self) -> None:
         keep_from = self.clusters()[-MAX_OPEN // 4 :][0]

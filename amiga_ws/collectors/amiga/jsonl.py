@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from amiga_ws.collectors.amiga.files import open_regular
+from amiga_ws.collectors.amiga.files import open_descriptor
 
 Line = TypeVar("Line")
 
@@ -37,16 +37,17 @@ class Follower(Generic[Line]):
 
         Reads at most `limit` bytes. Raises OSError. A file that was replaced or cut is read from its start.
         """
-        with open_regular(self.path) as file:
-            found = os.fstat(file.fileno())
+        descriptor, found = open_descriptor(self.path)
+        try:
             inode = (found.st_dev, found.st_ino)
             if (self._inode is not None and inode != self._inode) or found.st_size < self._offset:
                 self._offset, self._rest, self._skipping = 0, b"", False
             self._inode = inode
-            file.seek(self._offset)
-            data = file.read(min(limit, found.st_size - self._offset))
-            self._offset += len(data)
-            more = self._offset < found.st_size
+            data = os.pread(descriptor, min(limit, found.st_size - self._offset), self._offset)
+        finally:
+            os.close(descriptor)
+        self._offset += len(data)
+        more = self._offset < found.st_size
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         if self._skipping and lines:
@@ -54,17 +55,9 @@ class Follower(Generic[Line]):
             self._skipping = False
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest, self._skipping = b"", True
-        objects: list[Line] = []
-        bad = 0
-        for line in lines:
-            if not line.strip():
-                continue
-            value = self._load(line)
-            if value is None:
-                bad += 1
-            else:
-                objects.append(value)
-        return objects, bad, more
+        loaded = [self._load(line) for line in lines if line.strip()]
+        objects = [value for value in loaded if value is not None]
+        return objects, len(loaded) - len(objects), more
 
 
 def load_object(line: bytes) -> dict[str, Any] | None:

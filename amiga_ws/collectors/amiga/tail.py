@@ -6,12 +6,12 @@ all is read. Rows older than eight days are left alone, but for the tokens in th
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import operator
 import time
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -36,9 +36,7 @@ LAST_ROWID = (1 << 63) - 1  # there can be (SQLite)
 AT_WORK_LIMIT = 400  # tasks read again at each change
 
 
-Buffer = list[tuple[float, Row]]  # rows with their times
-_TIME = operator.itemgetter(0)
-_STATUS_COLUMNS = 6  # of a row of agent_status; one of tool_usage has more
+_TIME = operator.itemgetter(0)  # of a Sign
 
 
 class Tail:
@@ -68,7 +66,7 @@ class Tail:
         self._born: object = None  # when AMIGA made this file, to the microsecond
         self._witness: Row | None = None  # of the last tool row read: is it still the same file?
         # In the order of reading: a call whose end is known has its row completed when that is read.
-        self._buffers: dict[str, Buffer] = {"agent_status": [], "tool_usage": []}
+        self._buffers: dict[str, list[Sign]] = {"agent_status": [], "tool_usage": []}
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
@@ -227,41 +225,20 @@ class Tail:
                         more.remove(table)
             if not any(self._buffers.values()):
                 return True
-            self._feed(database, more)
+            self._feed(more)
             if time.monotonic() > until:  # after some work, however slow the machine is
                 return False
 
-    def _feed(self, database: Database, more: Collection[str]) -> None:
+    def _feed(self, more: Collection[str]) -> None:
         """Take in what is buffered, but for rows later than what tables with `more` rows have told yet."""
         known = min((self._buffers[table][-1][0] for table in more if self._buffers[table]), default=math.inf)
-        ready: list[tuple[float, Row]] = []
+        ready: list[Sign] = []
         for buffer in self._buffers.values():
-            later = [item for item in buffer if item[0] > known] if known < math.inf else []
-            ready += [item for item in buffer if item[0] <= known] if later else buffer
+            later = [sign for sign in buffer if sign[0] > known] if known < math.inf else []
+            ready += [sign for sign in buffer if sign[0] <= known] if later else buffer
             buffer[:] = later
         ready.sort(key=_TIME)  # two ascending runs, which sort() merges in C
-        signs: defaultdict[tuple[str, str], list[Sign]] = defaultdict(list)  # by owner and tool
-        ended: list[ToolEvent] = []
-        with_tokens: dict[int, float] = {}
-        for when, row in ready:
-            if len(row) == _STATUS_COLUMNS:
-                key, status = str(row[2]), row[3]
-                if status == "tool_call":
-                    tool = str(row[4] or "unknown").removesuffix(" completed")
-                    ok = succeeded(row[5])
-                    signs[key, tool].append((when, None, ok, None, None))
-                    ended.append((when, key, tool, ok))
-                elif status in ENDED:
-                    self._tasks.marks.add(key, status, when)
-                    self._marked.add(key)
-            else:
-                row_id, _, key, tool, success, error, category, has_tokens = row
-                signs[str(key), str(tool)].append((when, row_id, success, error, category))
-                if has_tokens:
-                    with_tokens[row_id] = when
-        self._calls.take(signs)
-        self._events.tools(ended)
-        self._costs.read_tool_rows(database, with_tokens)
+        self._calls.take(ready)
 
     def _fetch(self, database: Database, table: str) -> bool:
         """Read one chunk into the table's buffer; False if it was the last."""
@@ -277,19 +254,42 @@ class Tail:
         self._last[table] = rows[-1][0]
         if table == "tool_usage":
             self._witness = rows[-1][1:4]
-        parse, since, latest = self._times.parse, self.since, self._latest
-        buffer = self._buffers[table]
-        after = max(self._written[table], since)
-        for row in rows:
-            when = parse(row[1], after)
-            if when is not None:
-                after = when if when > since else since
-                buffer.append((when if when < latest else latest, row))
-        self._written[table] = after
-        if table == "tool_usage" and buffer:
-            self._calls.latest_row = max(self._calls.latest_row, buffer[-1][0])
+        timed, times = self._times.timed(rows, 1, self._written[table], self.since)
+        if times:
+            self._written[table] = times[-1]
+            if max(times) > self._latest:
+                times = [min(when, self._latest) for when in times]
+            if table == "tool_usage":
+                self._take_rows(database, times, timed)
+            else:
+                self._take_ends(times, timed)
         self.loaded_rows += len(rows)
         return len(rows) == CHUNK_ROWS
+
+    def _take_rows(self, database: Database, times: list[float], rows: Sequence[Row]) -> None:
+        """Rows of tool_usage."""
+        ids, _, owners, tools, successes, errors, categories, has_tokens = zip(*rows, strict=True)
+        named = zip(owners, tools, strict=True)
+        self._buffers["tool_usage"] += zip(times, named, ids, successes, errors, categories, strict=True)
+        self._calls.latest_row = max(self._calls.latest_row, times[-1])
+        self._costs.read_tool_rows(
+            database, dict(itertools.compress(zip(ids, times, strict=True), has_tokens))
+        )
+
+    def _take_ends(self, times: list[float], rows: Sequence[Row]) -> None:
+        """Rows of agent_status: what they tell of the ends of calls and tasks."""
+        ended: list[ToolEvent] = []
+        buffer = self._buffers["agent_status"]
+        for when, (_, _, owner, status, message, metadata) in zip(times, rows, strict=True):
+            if status == "tool_call":
+                key, tool = str(owner), str(message or "unknown").removesuffix(" completed")
+                ok = succeeded(metadata)
+                buffer.append((when, (key, tool), None, ok, None, None))
+                ended.append((when, key, tool, ok))
+            elif status in ENDED:
+                self._tasks.marks.add(str(owner), status, when)
+                self._marked.add(str(owner))
+        self._events.tools(ended)
 
     def _recheck(self, database: Database, read_before: int) -> None:
         """Open rows that may have been completed in place since they were read: not those just read."""

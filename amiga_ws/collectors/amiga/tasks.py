@@ -182,22 +182,21 @@ class Tasks:
         """The oldest minute of which anything is known."""
         return self._buckets.first_minute()
 
-    def failures(self, since: float) -> dict[str, tuple[int, float, float]]:
+    def failures(self, since: float, until: float = float("inf")) -> dict[str, tuple[int, float, float]]:
         """(count, first, last) of failed tasks by class, by the time they ended."""
         found: dict[str, tuple[int, float, float]] = {}
         for name, ended in self._failures.items():
-            at = bisect.bisect_left(ended, since)
-            if at < len(ended):
-                found[name] = (len(ended) - at, ended[at], ended[-1])
+            first, end = bisect.bisect_left(ended, since), bisect.bisect_right(ended, until)
+            if first < end:
+                found[name] = (end - first, ended[first], ended[end - 1])
         return found
 
-    def failed_since(self, since: float) -> list[tuple[float, str]]:
-        """(when it ended, class) of failed tasks, ascending."""
-        return sorted(
-            (when, name)
-            for name, ended in self._failures.items()
-            for when in ended[bisect.bisect_left(ended, since) :]
-        )
+    def failed_since(self, since: float) -> list[float]:
+        """When tasks ended that failed, ascending."""
+        found: list[float] = []
+        for ended in self._failures.values():
+            found += ended[bisect.bisect_left(ended, since) :]
+        return sorted(found)
 
     def prune(self, now: float) -> None:
         """Forget minutes that no window reaches any more."""

@@ -29,6 +29,7 @@ _CLASSES = 480  # up to 1.04 ** 480 ms = 41 h
 _LANE_BITS = 32
 MAX_WINDOWS = 32  # in use are 16 at most
 _LANES = tuple(1 << (lane * _LANE_BITS) for lane in range(_CLASSES + 1))
+_SHOWN = (1.0, *(float(f"{GROWTH**lane / _MIDDLE:.3g}") for lane in range(1, _CLASSES + 1)))  # ms by class
 
 
 def window_start(now: float, hours: int) -> int:
@@ -215,16 +216,14 @@ def duration_class(seconds: float) -> int:
 @functools.lru_cache(maxsize=256)  # from one answer to the next most tools have no new duration
 def percentiles(packed: int, shares: tuple[float, ...]) -> tuple[float | None, ...]:
     """The durations (ms, three significant digits) below which each of the ascending `shares` (0-1) lies."""
-    lanes = (packed.bit_length() + _LANE_BITS - 1) // _LANE_BITS
-    counts = struct.unpack(f"<{lanes}I", packed.to_bytes(lanes * 4, "little"))
-    passed = list(itertools.accumulate(counts))
-    if not passed:
+    if not packed:
         return tuple(None for _ in shares)
-    found: list[float | None] = []
-    for share in shares:
-        lane = bisect.bisect_left(passed, max(1, math.ceil(share * passed[-1])))
-        found.append(float(f"{GROWTH**lane / _MIDDLE:.3g}") if lane else 1.0)
-    return tuple(found)
+    first = ((packed & -packed).bit_length() - 1) // _LANE_BITS  # the lowest class that occurs
+    lanes = (packed.bit_length() - 1) // _LANE_BITS + 1 - first
+    counts = struct.unpack(f"<{lanes}I", (packed >> first * _LANE_BITS).to_bytes(lanes * 4, "little"))
+    passed = list(itertools.accumulate(counts))
+    ranks = [max(1, math.ceil(share * passed[-1])) for share in shares]
+    return tuple(_SHOWN[first + bisect.bisect_left(passed, rank)] for rank in ranks)
 
 
 def _drop_below(known: dict[Any, Any], limit: object) -> None:
