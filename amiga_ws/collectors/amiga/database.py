@@ -306,12 +306,14 @@ def _all_rows(cursor: apsw.Cursor) -> list[Row]:
     """To the end. Raises _TooLongError; UnicodeDecodeError for text that is not UTF-8."""
     rows: list[Row] = []
     size = 0
-    while part := list(itertools.islice(cursor, PART_ROWS)):
+    while True:
+        part = list(itertools.islice(cursor, PART_ROWS))
         rows += part
+        if len(part) < PART_ROWS:
+            return rows
         size += len(_packed(part))  # the cheapest way to know: 0.1 us a row
         if size > RESULT_BYTES:
             raise _TooLongError
-    return rows
 
 
 def _with_bytes_for_text(sql: str, columns: int) -> str:

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 LINES = "pre_tool_use.jsonl"
 MAX_SESSIONS = 5_000  # directories followed, the newest
 HOT_S = 3600.0  # a file written to within this is looked at each time
-HOT_LIMIT = 12  # AMIGA runs three tasks at a time, people a few sessions
-COLD_PER_READING = 5  # of the others, in turns: sessions can be resumed after days
+HOT_LIMIT = 8  # AMIGA runs three tasks at a time, people a few sessions
+LOOKS_PER_READING = 12  # with others, in turns: sessions can be resumed after days
 FIRST_BYTES = 64 << 10  # of a long file, its first lines and its last ones tell all we need
 TAIL_BYTES = 256 << 10
 COUNTED_BYTES = 8 << 20  # per reading, of what lies between the two: only the lines in it are counted
@@ -165,7 +165,7 @@ class HookLogs:
             if now - session.mtime > HOT_S:
                 break
             hot.append(session)
-        for _ in range(min(COLD_PER_READING, len(self._turn))):
+        for _ in range(min(LOOKS_PER_READING - len(hot), len(self._turn))):
             cold = self.sessions.get(self._turn[0])
             if cold is None:  # forgotten
                 self._turn.popleft()
@@ -225,13 +225,14 @@ class HookLogs:
         if when is not None:
             session.last = when if session.last is None else max(session.last, when)
             self.newest = when if self.newest is None else max(self.newest, when)
-        for line in lines:
+        for line in reversed(lines):
             task_id = line.task_id
-            if task_id != session.task_id and isinstance(task_id, str) and task_id != session.session_id:
+            if isinstance(task_id, str) and task_id != session.session_id and _TASK_ID.fullmatch(task_id):
                 self._link(session, task_id)
+                break
 
     def _link(self, session: HookSession, task_id: str) -> None:
-        if not _TASK_ID.fullmatch(task_id):
+        if session.task_id == task_id:
             return
         if session.task_id is not None:
             self._unlink(session, session.task_id)

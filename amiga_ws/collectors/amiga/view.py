@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -72,17 +73,14 @@ def totals(model: Model) -> TaskTotals:
 def tasks(model: Model) -> list[Task]:
     """The tasks to show."""
     model.drop_moved()
-    shown: list[Task] = []
-    for record in model.tasks.in_order():
-        if len(shown) >= MAX_TASKS:
-            break
-        known = model.shown_tasks.get(record.task_id)
+    before = model.shown_tasks
+    model.shown_tasks = shown = {}
+    for record in itertools.islice(model.tasks.in_order(), MAX_TASKS):
+        known = before.get(record.task_id)
         if known is None or known[0] is not record:
-            if len(model.shown_tasks) >= 4 * MAX_TASKS:
-                model.shown_tasks.clear()
-            known = model.shown_tasks[record.task_id] = (record, task(model, record))
-        shown.append(known[1])
-    return shown
+            known = (record, task(model, record))
+        shown[record.task_id] = known
+    return [one for _, one in shown.values()]
 
 
 def task(model: Model, record: TaskRecord) -> Task:
@@ -176,7 +174,7 @@ def window(model: Model, now: float, hours: int) -> AmigaWindow:
         for name, count in part.items():
             by_type[name] = by_type.get(name, 0) + count
     total = sum(by_type.values())
-    shown_types = _largest(by_type)
+    shown_types, shown_failed = _largest(by_type), _largest(calls.failed)
     failures = sorted(model.tasks.failures(since).items(), key=lambda item: (-item[1][0], item[0]))
     return AmigaWindow(
         tasks=TaskWindow(**ended, success_rate=rate(ended["completed"], ended["failed"])),
@@ -191,9 +189,9 @@ def window(model: Model, now: float, hours: int) -> AmigaWindow:
             suspect=sum(calls.suspects.values()),
             estimated=calls.estimated,
             by_type=shown_types,
-            errors=_largest(calls.failed),
-            error_rates=_error_rates(calls),
-            error_categories=_categories(calls),
+            errors=shown_failed,
+            error_rates=_error_rates(calls, shown_failed),
+            error_categories=_categories(calls, shown_failed),
             suspects=_largest(calls.suspects),
             durations=_durations(calls),
         ),
@@ -205,20 +203,16 @@ def window(model: Model, now: float, hours: int) -> AmigaWindow:
     )
 
 
-def _error_rates(calls: CallWindow) -> dict[str, float]:
-    """Failed ones among a tool's ended calls, percent; of the same tools as the failed ones."""
-    rates: dict[str, float] = {}
-    for tool in _largest(calls.failed):
-        failed = calls.failed[tool]
-        rates[tool] = round(100 * failed / (failed + calls.ok.get(tool, 0)), 1)
-    return rates
+def _error_rates(calls: CallWindow, failed: dict[str, int]) -> dict[str, float]:
+    """Failed ones among a tool's ended calls, percent."""
+    return {tool: round(100 * count / (count + calls.ok.get(tool, 0)), 1) for tool, count in failed.items()}
 
 
-def _categories(calls: CallWindow) -> dict[str, dict[str, int]]:
+def _categories(calls: CallWindow, failed: dict[str, int]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for tool in _largest(calls.failed):
-        known = {name: count for name, count in calls.categories.get(tool, {}).items() if count}
-        missing = calls.failed[tool] - sum(known.values())
+    for tool, count in failed.items():
+        known = {name: of_it for name, of_it in calls.categories.get(tool, {}).items() if of_it}
+        missing = count - sum(known.values())
         if missing > 0:
             known[UNRECORDED] = missing
         found[tool] = dict(sorted(known.items(), key=lambda item: (-item[1], item[0])))
