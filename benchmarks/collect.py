@@ -210,10 +210,8 @@ def take_turns(children: Sequence[Child]) -> list[float]:
     """Adds what a tick costs to what is known of each size, by rate: in the median of the rounds and in the quickest,
     and how many times what the first size costs. Returns how fast the machine was after each round."""
     paces: list[float] = []
-    for (
-        name,
-        rate,
-    ) in RATES.items():  # one after the other: after a busy one there is more to look at for a while
+    # One rate after the other, the quiet one first: after a busy one there is more to look at for a while.
+    for name, rate in RATES.items():
         rounds: list[list[float]] = []  # means by size
         for number in range(ROUNDS):
             order = children if number % 2 else children[::-1]

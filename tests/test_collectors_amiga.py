@@ -221,6 +221,16 @@ def test_times_are_told_to_the_millisecond(amiga, collector):
     assert facts.tasks[0].current_tool.since == NOW - 50.654
 
 
+def test_activity_is_the_newest_by_its_time_in_whatever_order_it_was_written(amiga, collector):
+    amiga.task("aaaaaa", "running", NOW - 600)
+    amiga.db.execute("BEGIN")
+    amiga.ended("aaaaaa", "Read", NOW - 1)
+    for place in range(60):
+        amiga.ended("aaaaaa", "Bash", NOW - 100 + place)
+    amiga.db.execute("COMMIT")
+    assert [item.description for item in read(collector).activity[:2]] == ["Read", "Bash"]
+
+
 def test_a_running_tasks_process_is_found_and_its_end_is_seen(amiga, collector, clock):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     clock.now = time.time()  # the one by which the system tells when it began

@@ -218,6 +218,23 @@ def test_thousands_of_open_rows_of_one_tool_are_kept_as_a_number():
     assert group.open_starts() == [NOW + 20_000]
 
 
+def test_status_rows_that_tell_of_no_call_are_read_in_slices_too(amiga, collector, monkeypatch):
+    from amiga_ws.collectors.amiga import tail  # noqa: PLC0415 - to make its slices small
+
+    monkeypatch.setattr(tail, "SLICE_S", 0.0)
+    monkeypatch.setattr(tail, "CHUNK_ROWS", 50)
+    amiga.db.execute("BEGIN")
+    for place in range(300):
+        amiga.status("aaaaaa", "progress", NOW - 500 + place)
+    amiga.ended("aaaaaa", "Bash", NOW - 100)
+    amiga.db.execute("COMMIT")
+    readings = 1
+    while collector.collect(DAY).sources["amiga"].state == "loading":
+        readings += 1
+    assert readings > 300 // 50
+    assert tools(collector).total_calls == 1
+
+
 def test_a_large_history_is_loaded_in_slices_and_says_so(tmp_path, caplog, monkeypatch):
     from amiga_ws.collectors.amiga import tail  # noqa: PLC0415 - to make its slices small
 

@@ -10,7 +10,6 @@ import operator
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from amiga_ws.collectors.amiga.errors import suspect
 from amiga_ws.collectors.amiga.groups import Group
@@ -25,7 +24,7 @@ RECHECK_LEAST = 2  # of these, where many groups have a new end
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
-RECHECK_LIMIT = 30  # rows looked at again per reading
+RECHECK_LIMIT = 40  # rows looked at again per reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -43,7 +42,7 @@ CATEGORIES = (
 )
 # A row of tool_usage: (time, (owner, tool), id, success, error, category). Or what agent_status says of a call's end:
 # no id, and whether it succeeded. A plain tuple, for one is made for every row.
-Sign = tuple[float, tuple[Any, Any], int | None, object, str | None, str | None]
+Sign = tuple[float, tuple[str, str], int | None, object, str | None, str | None]
 UNRECORDED = "unrecorded"  # the status row says failed and no tool_usage row says why
 _CATEGORY_KEYS = {name: index for index, name in enumerate(CATEGORIES)}
 _ERROR_KEYS = 32  # per tool: category x 2 + suspect
@@ -92,7 +91,7 @@ class Calls:
         self.live: dict[str, Owner] = {}  # with open calls, not known to have ended
         self.moved: set[str] = set()  # owners to whom anything has happened, for who asks to take out
         self._settled: dict[str, Owner] = {}  # with open calls that are orphaned
-        self._tool_ids: dict[object, int] = {}  # by name, as a row has it
+        self._tool_ids: dict[str, int] = {}
         self._counts = Buckets()
         self._errors = Buckets()
         self._durations = Histograms()
@@ -106,12 +105,11 @@ class Calls:
 
     def take(self, signs: Iterable[Sign]) -> None:
         """What came in, in the order of its times."""
-        by_group: defaultdict[tuple[Any, Any], list[Sign]] = defaultdict(list)
+        by_group: defaultdict[tuple[str, str], list[Sign]] = defaultdict(list)
         for sign in signs:
             by_group[sign[1]].append(sign)
         moved: dict[str, Owner] = {}
-        for (owner_key, tool_name), these in by_group.items():
-            key = str(owner_key)
+        for (key, tool_name), these in by_group.items():
             owner = self.owners.get(key)
             if owner is None:
                 owner = self.owners[key] = Owner(key, these[0][0])
@@ -156,7 +154,7 @@ class Calls:
         """Ids of open rows, none above `upto`, that may have been completed by now; of each its owner and tool.
 
         Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
-        end may leave no status row. Some 30 at most.
+        end may leave no status row. About 40 at most.
         """
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()
@@ -312,8 +310,8 @@ class Calls:
         for minute, rows in minutes.items():
             self._counts.add(minute, tool * KINDS + RAW, rows)
 
-    def _tool(self, name: object) -> int:
-        shown = one_line(str(name), 80) or "unknown"
+    def _tool(self, name: str) -> int:
+        shown = one_line(name, 80) or "unknown"
         if len(self.tools) >= MAX_TOOLS:
             shown = OTHER_TOOLS
         if shown in self.tools:

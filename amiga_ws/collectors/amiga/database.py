@@ -180,7 +180,7 @@ class Database:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.set_progress_handler(self._is_over, PROGRESS_STEPS)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
-        # Else whatever is compared with a parameter is planned twice: again when the value is known.
+        # Else a query with `LIMIT ?` is planned twice: again when the value is known.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         self._connection = connection
 
@@ -309,11 +309,11 @@ def _all_rows(cursor: apsw.Cursor) -> list[Row]:
     while True:
         part = list(itertools.islice(cursor, PART_ROWS))
         rows += part
-        if len(part) < PART_ROWS:
-            return rows
         size += len(_packed(part))  # the cheapest way to know: 0.1 us a row
         if size > RESULT_BYTES:
             raise _TooLongError
+        if len(part) < PART_ROWS:
+            return rows
 
 
 def _with_bytes_for_text(sql: str, columns: int) -> str:

@@ -36,7 +36,7 @@ LAST_ROWID = (1 << 63) - 1  # there can be (SQLite)
 AT_WORK_LIMIT = 400  # tasks read again at each change
 
 
-_TIME = operator.itemgetter(0)  # of a Sign
+_TIME = operator.itemgetter(0)  # of a Sign or ToolEvent
 
 
 class Tail:
@@ -223,6 +223,8 @@ class Tail:
                 while not self._buffers[table] and table in more:
                     if not self._fetch(database, table):
                         more.remove(table)
+                    elif not self._buffers[table] and time.monotonic() > until:
+                        return False  # status rows that tell of no call
             if not any(self._buffers.values()):
                 return True
             self._feed(more)
@@ -269,7 +271,7 @@ class Tail:
     def _take_rows(self, database: Database, times: list[float], rows: Sequence[Row]) -> None:
         """Rows of tool_usage."""
         ids, _, owners, tools, successes, errors, categories, has_tokens = zip(*rows, strict=True)
-        named = zip(owners, tools, strict=True)
+        named = zip(map(str, owners), map(str, tools), strict=True)
         self._buffers["tool_usage"] += zip(times, named, ids, successes, errors, categories, strict=True)
         self._calls.latest_row = max(self._calls.latest_row, times[-1])
         self._costs.read_tool_rows(
@@ -289,6 +291,7 @@ class Tail:
             elif status in ENDED:
                 self._tasks.marks.add(str(owner), status, when)
                 self._marked.add(str(owner))
+        ended.sort(key=_TIME)  # the last ones are kept
         self._events.tools(ended)
 
     def _recheck(self, database: Database, read_before: int) -> None:

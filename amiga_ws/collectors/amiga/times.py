@@ -19,7 +19,7 @@ REPEATED_S = 3600.0  # what a clock change in autumn has twice
 _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
 _USUAL_CHARS = 26  # "2026-11-21T03:18:28.248341"
-_USUAL_MARKS = {16: ":", 19: "."}  # at which of these: with a minute before and a number behind it is a time
+_USUAL_MARKS = {16: ":", 19: "."}  # what stands where in it, behind a minute and within the seconds
 _ORDERLY_S = 60.0  # rows are written nearly in the order of their times
 _UTC_CHARS = 27  # "2026-11-21T03:18:28.248341Z"
 _UTC_MARKS = {7: "-", 10: "T", 26: "Z"}  # texts of this form sort as their times do
@@ -27,7 +27,7 @@ _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
 
 Epoch = TypeVar("Epoch", float, float | None)
-Row = tuple[Any, ...]
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 def zone_named(name: str | None) -> dt.tzinfo | None:
