@@ -159,7 +159,7 @@ class Calls:
         wanted: dict[int, tuple[str, int]] = {}
         touched, self._touched = self._touched, set()
         each = min(RECHECK_IDS, max(RECHECK_LEAST, RECHECK_LIMIT // max(1, len(touched))))
-        for key, tool in itertools.chain(touched, self._suspects()):
+        for key, tool in itertools.chain(touched, (one for one in self._suspects() if one not in touched)):
             owner = self.owners.get(key)
             group = owner.groups.get(tool) if owner is not None else None
             if group is not None:

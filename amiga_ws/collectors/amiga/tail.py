@@ -59,6 +59,7 @@ class Tail:
         self._schema = -1  # SQLite's own counter of schema changes
         self._same_sql = ""
         self._tool_sql = ""
+        self._told_sql = ""  # what may be known of a row later
         self._task_sql = ""
         self._last = {"tool_usage": 0, "agent_status": 0}
         self._first = {"tool_usage": 0, "agent_status": 0}
@@ -147,11 +148,9 @@ class Tail:
             f" ({'SELECT max(id) FROM agent_status' if self._columns['agent_status'] else '0'}),"
             f" ({'SELECT max(id) FROM messages' if self._columns['messages'] else '0'})"
         )
-        self._tool_sql = (
-            "SELECT id, timestamp, task_id, tool_name, success,"  # noqa: S608 - names from this module
-            f" CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {self._costs.has_tokens}"
-            " FROM tool_usage"
-        )
+        told = f"success, CASE WHEN success = 0 THEN substr(error, 1, 300) END, {category}, {self._costs.has_tokens}"
+        self._tool_sql = f"SELECT id, timestamp, task_id, tool_name, {told} FROM tool_usage"  # noqa: S608 - names from here
+        self._told_sql = f"SELECT id, {told} FROM tool_usage"  # noqa: S608 - names from here
         shown = [
             f"substr({name}, 1, 2000)"
             if name in ("description", "error")
@@ -271,7 +270,7 @@ class Tail:
     def _take_rows(self, database: Database, times: list[float], rows: Sequence[Row]) -> None:
         """Rows of tool_usage."""
         ids, _, owners, tools, successes, errors, categories, has_tokens = zip(*rows, strict=True)
-        named = zip(map(str, owners), map(str, tools), strict=True)
+        named = zip(_texts(owners), _texts(tools), strict=True)
         self._buffers["tool_usage"] += zip(times, named, ids, successes, errors, categories, strict=True)
         self._calls.latest_row = max(self._calls.latest_row, times[-1])
         self._costs.read_tool_rows(
@@ -299,9 +298,9 @@ class Tail:
         wanted = self._calls.to_recheck(read_before)
         if not wanted:
             return
-        rows = database.query(f"{self._tool_sql} WHERE id IN ({id_list(wanted)}) AND success IS NOT NULL")
+        rows = database.query(f"{self._told_sql} WHERE id IN ({id_list(wanted)}) AND success IS NOT NULL")
         with_tokens: dict[int, float] = {}
-        for row_id, _, _, _, success, error, category, has_tokens in rows:
+        for row_id, success, error, category, has_tokens in rows:
             when = self._calls.flip(*wanted[row_id], row_id, success, (error, category))
             if has_tokens and when is not None:
                 with_tokens[row_id] = when
@@ -389,6 +388,15 @@ class Tail:
             len(self._tasks.by_id),
             time.monotonic() - self._started,
         )
+
+
+def _texts(values: Sequence[Any]) -> Sequence[str]:
+    """The values as texts, which all are but for what AMIGA did not write."""
+    try:
+        "".join(values)  # the quickest way to know
+    except TypeError:
+        return [str(value) for value in values]
+    return values
 
 
 def succeeded(metadata: Any) -> bool:  # noqa: ANN401 - whatever the column holds
