@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from installation import CLI_SESSION, Installation
+from installation import CLI_SESSION, Installation, local
 from reading import DAY, NOW, Clock, collector_of, read
 
 from amiga_ws.collectors.amiga.groups import MAX_OPEN, Group
@@ -216,6 +216,24 @@ def test_thousands_of_open_rows_of_one_tool_are_kept_as_a_number():
     assert group.open_starts() == []
     group.add(NOW + 20_000, 9_999, None)
     assert group.open_starts() == [NOW + 20_000]
+
+
+def test_a_link_or_a_change_of_the_task_brings_a_sessions_orphaned_call_back(amiga, collector, clock):
+    def counts():
+        found = tools(collector)
+        return found.running, found.orphaned
+
+    amiga.hook(CLI_SESSION, "Bash", NOW - 10)
+    amiga.tool(CLI_SESSION, "Bash", NOW - 10)
+    assert counts() == (1, 0)
+    clock.now += 3600  # nobody knows whose session it is
+    assert counts() == (0, 1)
+    amiga.hook(CLI_SESSION, "Bash", NOW + 3600, task_id="aaaaaa")
+    assert counts() == (1, 0)
+    amiga.update("aaaaaa", status="completed", updated_at=local(NOW + 3600))
+    assert counts() == (0, 1)
+    amiga.update("aaaaaa", status="running", updated_at=local(NOW + 3601))
+    assert counts() == (1, 0)
 
 
 def test_status_rows_that_tell_of_no_call_are_read_in_slices_too(amiga, collector, monkeypatch):

@@ -47,7 +47,7 @@ class Model:
         self.transcripts = (
             None if config.transcripts is None else Transcripts(config.transcripts, times, self.ledger)
         )
-        self.tail = Tail(times, self.calls, self.tasks, self.costs, self.events)
+        self.tail = Tail(times, self.calls, self.tasks, self.costs, self.events, self.owners_of)
         self.dead_tasks: frozenset[str] = frozenset()  # running ones whose process is gone
         # What view.py made of tasks, each with its record; good until something happens to one.
         self.shown_tasks: dict[str, tuple[TaskRecord, Task]] = {}
@@ -83,7 +83,9 @@ class Model:
         return True
 
     def poll_files(self, now: float) -> None:
-        """usage.json and transcripts, once the database is loaded."""
+        """usage.json and transcripts, once the database is loaded; and what the hook logs have told since."""
+        for task_id in self.hooks.moved:
+            self.calls.reconsider(self.owners_of(task_id))
         changed = self.costs.read_usage(now)
         if self.transcripts is not None:
             changed = self.transcripts.poll(now) or changed

@@ -12,7 +12,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from amiga_ws.collectors.amiga.calls import Calls, Sign
@@ -42,7 +42,15 @@ _TIME = operator.itemgetter(0)  # of a Sign or ToolEvent
 class Tail:
     """One database file from the first row that matters to the newest."""
 
-    def __init__(self, times: Times, calls: Calls, tasks: Tasks, costs: Costs, events: Events) -> None:
+    def __init__(
+        self,
+        times: Times,
+        calls: Calls,
+        tasks: Tasks,
+        costs: Costs,
+        events: Events,
+        owners_of: Callable[[str], Iterable[str]],
+    ) -> None:
         self.caught_up = False
         self.settled = False  # nothing left to look at until the file changes
         self.since = float("-inf")  # what is new was written after this; set before each reading
@@ -54,6 +62,7 @@ class Tail:
         self._tasks = tasks
         self._costs = costs
         self._events = events
+        self._owners_of = owners_of  # a task's id and its sessions
         self._columns: dict[str, frozenset[str]] = {}
         self._file_stamp: tuple[int, ...] = ()  # of the file when it was last known to be the same
         self._schema = -1  # SQLite's own counter of schema changes
@@ -358,7 +367,7 @@ class Tail:
         for rowid in known:  # what is left was not found in the file
             gone = self._tasks.drop(rowid)
             if gone is not None:
-                self._calls.reconsider([gone.task_id])
+                self._calls.reconsider(self._owners_of(gone.task_id))
         if different:
             sql = f"{self._task_sql} WHERE rowid IN ({id_list(different)})"
             self._put(database.query(sql))
@@ -372,7 +381,7 @@ class Tail:
             )
             if record is not None:
                 self._events.task(record)
-                self._calls.reconsider([record.task_id])
+                self._calls.reconsider(self._owners_of(record.task_id))
 
     # -- progress ------------------------------------------------------------------------------
 
