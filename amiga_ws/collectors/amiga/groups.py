@@ -84,9 +84,7 @@ class Group:
             if len(times) > MAX_OPEN:
                 self._freeze()
         else:
-            self.finished += 1
-            if self.ended == 0:
-                self._remember_done(when, bool(success))
+            self._finish(when, bool(success))
         # For the durations: is it a start?
         starts = self.starts
         if starts:
@@ -113,9 +111,7 @@ class Group:
             return None
         del self.open_ids[at]
         when = self.open_times.pop(at)
-        self.finished += 1
-        if self.ended == 0:
-            self._remember_done(when, ok)
+        self._finish(when, ok)
         return when
 
     # -- the count -----------------------------------------------------------------------------
@@ -188,11 +184,13 @@ class Group:
 
     # -- within --------------------------------------------------------------------------------
 
-    def _remember_done(self, when: float, ok: bool) -> None:
-        if self.done is None:
-            self.done = []
-        bisect.insort(self.done, Ended(when, ok))
-        del self.done[:-MAX_DONE]
+    def _finish(self, when: float, ok: bool) -> None:
+        self.finished += 1
+        if self.ended == 0:
+            if self.done is None:
+                self.done = []
+            bisect.insort(self.done, Ended(when, ok))
+            del self.done[:-MAX_DONE]
 
     def _freeze(self) -> None:
         keep_from = self.clusters()[-MAX_OPEN // 4 :][0]

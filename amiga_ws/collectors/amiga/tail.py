@@ -401,11 +401,7 @@ class Tail:
 
 def _texts(values: Sequence[Any]) -> Sequence[str]:
     """The values as texts, which all are but for what AMIGA did not write."""
-    try:
-        "".join(values)  # the quickest way to know
-    except TypeError:
-        return [str(value) for value in values]
-    return values
+    return values if set(map(type, values)) == {str} else [str(value) for value in values]
 
 
 def succeeded(metadata: Any) -> bool:  # noqa: ANN401 - whatever the column holds

@@ -171,13 +171,10 @@ class Times:
 
 def _all_like(texts: Sequence[Any], chars: int, marks: Mapping[int, str]) -> bool:
     """Whether there are texts, and all have so many characters with these at these places."""
-    try:
-        joined = "".join(texts)
-    except TypeError:
+    if set(map(type, texts)) != {str} or set(map(len, texts)) != {chars}:
         return False
-    return set(map(len, texts)) == {chars} and all(
-        joined[place::chars] == mark * len(texts) for place, mark in marks.items()
-    )
+    joined = "".join(texts)
+    return all(joined[place::chars] == mark * len(texts) for place, mark in marks.items())
 
 
 def _read(text: str) -> dt.datetime | None:
