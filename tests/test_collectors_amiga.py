@@ -150,6 +150,19 @@ def test_a_task_in_the_row_of_a_deleted_one_is_seen_at_once(amiga, collector, go
     assert (facts.totals.total, facts.totals.running) == (300 - gone + 1, 1)
 
 
+def test_a_change_of_a_task_at_work_or_its_end_is_seen_at_once_however_many_began_since(amiga, collector):
+    amiga.task("aaaaaa", "running", at=NOW - 900)
+    amiga.task("bbbbbb", "failed", at=NOW - 800)
+    for number in range(300):
+        amiga.task(f"{number:06}", "completed", at=NOW - 700 + number)
+    read(collector)
+    amiga.update("aaaaaa", current_phase="git-merge")
+    amiga.status("bbbbbb", "stopped", NOW - 790)
+    facts = collector.collect(DAY)
+    assert (facts.tasks[0].task_id, facts.tasks[0].phase) == ("aaaaaa", "git-merge")
+    assert (facts.totals.stopped, facts.totals.failed) == (1, 0)
+
+
 @pytest.mark.timeout(20)
 def test_a_deleted_row_with_the_highest_id_there_can_be_is_not_looked_for_below(amiga, collector):
     """Whoever writes the file chooses the ids."""

@@ -206,16 +206,33 @@ def test_tool_names_are_foreign_text_and_their_number_is_capped(amiga, collector
 
 
 def test_thousands_of_open_rows_of_one_tool_are_kept_as_a_number():
+    def row(when, row_id, success):
+        return (NOW + when, ("a7f5bb", "Bash"), row_id, success, None, None)
+
     group = Group()
     for place in range(5_000):
-        group.add(NOW + place * 2, place, None)
-        group.add(NOW + place * 2 + 1, place, 1)
-        group.ended += 1
-        group.add(NOW + place * 2 + 1, place, 1)
+        rows = [row(place * 2, place, None), row(place * 2 + 1, place, 1), row(place * 2 + 1, place, 1)]
+        [(_, began)] = group.take([*rows[:2], row(place * 2 + 1, None, True), rows[2]])
+        assert began == NOW + place * 2 + 1
+    assert group.ended == 5_000
     assert len(group.open_times) <= MAX_OPEN
     assert group.open_starts() == []
-    group.add(NOW + 20_000, 9_999, None)
+    assert list(group.take([row(20_000, 9_999, None)])) == []
     assert group.open_starts() == [NOW + 20_000]
+
+
+def test_rows_completed_without_a_sign_are_found_in_turns_of_whatever_tool(amiga, collector):
+    names = [f"Tool{place}" for place in range(8)]
+    rows = {
+        name: [amiga.tool(CLI_SESSION, name, NOW - 90 + second) for second in range(30)] for name in names
+    }
+    read(collector)
+    for ids in rows.values():
+        amiga.finish(ids[-10], 0, "boom")
+    for second in range(20):  # something comes in that has nothing to do with it
+        amiga.tool("aaaaaa", "Grep", NOW + second)
+        found = tools(collector)
+    assert found.errors == dict.fromkeys(names, 1)
 
 
 def test_a_link_or_a_change_of_the_task_brings_a_sessions_orphaned_call_back(amiga, collector, clock):

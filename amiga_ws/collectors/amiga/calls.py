@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from amiga_ws.collectors.amiga.errors import suspect
-from amiga_ws.collectors.amiga.groups import Group
+from amiga_ws.collectors.amiga.groups import Group, Sign
 from amiga_ws.collectors.amiga.redact import one_line
 from amiga_ws.collectors.amiga.windows import MINUTE_S, Buckets, Histograms
 
 MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
 OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
-RECHECK_IDS = 24  # open rows of a group that may have been completed: AMIGA completes the newest
-RECHECK_LEAST = 2  # of these, where many groups have a new end
+RECHECK_IDS = 24  # open rows of a group that are looked at in turns
+RECHECK_LEAST = 2  # where something has just come in or a call runs; one more for each end
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
-RECHECK_LIMIT = 40  # rows looked at again per reading
+RECHECK_LIMIT = 40  # rows looked at again per reading: each may lie in a page of its own
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -40,9 +40,6 @@ CATEGORIES = (
     "command_not_found",
     "unknown_error",
 )
-# A row of tool_usage: (time, (owner, tool), id, success, error, category). Or what agent_status says of a call's end:
-# no id, and whether it succeeded. A plain tuple, for one is made for every row.
-Sign = tuple[float, tuple[str, str], int | None, object, str | None, str | None]
 UNRECORDED = "unrecorded"  # the status row says failed and no tool_usage row says why
 _CATEGORY_KEYS = {name: index for index, name in enumerate(CATEGORIES)}
 _ERROR_KEYS = 32  # per tool: category x 2 + suspect
@@ -99,7 +96,8 @@ class Calls:
         self._dirty: dict[str, Owner] = {}
         self._newest: list[Owner] | None = None  # see newest_owners; None when anything came in
         self._turn = 0
-        self._touched: set[tuple[str, int]] = set()  # groups with a new end, to look at again
+        # Groups to which anything has happened since rows were looked at again, with how many of their calls ended.
+        self._touched: dict[tuple[str, int], int] = {}
 
     # -- feeding -------------------------------------------------------------------------------
 
@@ -121,15 +119,16 @@ class Calls:
             group = owner.groups.get(tool)
             if group is None:
                 group = owner.groups[tool] = Group()
-            ended = group.ended
-            for when, _, row_id, success, error, category in these:
+            ended = failed = 0
+            for (when, _, row_id, success, error, category), began in group.take(these):
                 if row_id is None:
-                    self._end(owner, group, tool, when, ok=bool(success))
-                elif group.add(when, row_id, success) and not success and success is not None:
+                    ended += 1
+                    failed += not success
+                    self._end(owner, group, tool, when, began, ok=bool(success))
+                else:
                     self._failure(group, tool, error, category)
-            if group.ended > ended:
-                self._touched.add((key, tool))
-            self._count_rows(tool, these, len(these) - (group.ended - ended))
+            self._touched[key, tool] = self._touched.get((key, tool), 0) + ended
+            self._count(tool, these, ended, failed)
         for owner in sorted(moved.values(), key=_LAST):
             self.owners.move_to_end(owner.key)
         self._dirty.update(moved)
@@ -140,33 +139,46 @@ class Calls:
         self, key: str, tool: int, row_id: int, success: object, reason: tuple[str | None, str | None]
     ) -> float | None:
         """An open row was completed in place; `reason` is its (error, category). Its time, None if unknown."""
-        owner = self.owners.get(key)
-        group = owner.groups.get(tool) if owner is not None else None
+        group = self._group(key, tool)
         when = group.complete(row_id, ok=bool(success)) if group is not None else None
-        if owner is None or group is None or when is None:
+        if group is None or when is None:
             return None
         if not success:
             self._failure(group, tool, *reason)
-        self._dirty[key] = owner
+        self._dirty[key] = self.owners[key]
         return when
 
-    def to_recheck(self, upto: int) -> dict[int, tuple[str, int]]:
+    def to_recheck(self, upto: int, limit: int) -> dict[int, tuple[str, int]]:
         """Ids of open rows, none above `upto`, that may have been completed by now; of each its owner and tool.
 
-        Where an end was seen first, then what seems to run, then in turns whatever moved lately, for an
-        end may leave no status row. About 40 at most.
+        Where something came in, then what seems to run: a few rows each, for AMIGA completes the newest. Then up to
+        `limit`, in turns, those of whoever moved lately, for an end may leave no sign.
         """
         wanted: dict[int, tuple[str, int]] = {}
-        touched, self._touched = self._touched, set()
-        each = min(RECHECK_IDS, max(RECHECK_LEAST, RECHECK_LIMIT // max(1, len(touched))))
-        for key, tool in itertools.chain(touched, (one for one in self._suspects() if one not in touched)):
-            owner = self.owners.get(key)
-            group = owner.groups.get(tool) if owner is not None else None
-            if group is not None:
-                known = (row_id for row_id in reversed(group.open_ids) if row_id <= upto)
-                wanted.update(dict.fromkeys(itertools.islice(known, each), (key, tool)))
+        touched, self._touched = self._touched, {}
+        for owner in self.live.values():
+            for _, tool in owner.open:
+                touched.setdefault((owner.key, tool), 0)
+        for (key, tool), ends in touched.items():
             if len(wanted) >= RECHECK_LIMIT:
+                return wanted
+            group = self._group(key, tool)
+            if group is not None:
+                known = group.newest_open(upto, ends + RECHECK_LEAST)
+                wanted.update(dict.fromkeys(known, (key, tool)))
+        recent = itertools.islice(reversed(self.owners.values()), RECHECK_OWNERS)
+        groups = [
+            (owner.key, tool, group)
+            for owner in recent
+            for tool, group in owner.groups.items()
+            if group.open_ids
+        ]
+        for _ in groups:
+            if len(wanted) >= limit:
                 break
+            self._turn = (self._turn + 1) % len(groups)
+            key, tool, group = groups[self._turn]
+            wanted.update(dict.fromkeys(group.newest_open(upto, RECHECK_IDS), (key, tool)))
         return wanted
 
     def flush(self) -> None:
@@ -281,17 +293,19 @@ class Calls:
 
     # -- within --------------------------------------------------------------------------------
 
-    def _end(self, owner: Owner, group: Group, tool: int, when: float, *, ok: bool) -> None:
+    def _group(self, key: str, tool: int) -> Group | None:
+        owner = self.owners.get(key)
+        return None if owner is None else owner.groups.get(tool)
+
+    def _end(
+        self, owner: Owner, group: Group, tool: int, when: float, began: float | None, *, ok: bool
+    ) -> None:
         minute = int(when) // MINUTE_S
-        if group.ended == 0:
+        if group.estimates is not None:
             self._take_back(owner, group, tool)
-            group.done = None
-        group.ended += 1
         owner.calls += 1
-        self._counts.add(minute, tool * KINDS + (OK if ok else FAILED))
-        started = group.match_end(when)
-        if started is not None:
-            self._durations.add(minute, tool, when - started)
+        if began is not None:
+            self._durations.add(minute, tool, when - began)
         if not ok:
             owner.errors += 1
             if group.failures:
@@ -299,16 +313,17 @@ class Calls:
             else:
                 group.unexplained = [*(group.unexplained or []), minute][-MAX_UNMATCHED:]
 
-    def _count_rows(self, tool: int, signs: Sequence[Sign], count: int) -> None:
-        """The rows among the signs of a tool, in the order of their times; `count`: how many there are."""
-        if not count:
-            return
-        first, last = int(signs[0][0]) // MINUTE_S, int(signs[-1][0]) // MINUTE_S
-        minutes = {first: count}
-        if first != last:  # hardly ever
-            minutes = Counter(int(sign[0]) // MINUTE_S for sign in signs if sign[2] is not None)
-        for minute, rows in minutes.items():
-            self._counts.add(minute, tool * KINDS + RAW, rows)
+    def _count(self, tool: int, signs: Sequence[Sign], ended: int, failed: int) -> None:
+        """The signs of a tool in the order of their times, so many of ended calls and so many of these failed."""
+        minute = int(signs[0][0]) // MINUTE_S
+        if minute == int(signs[-1][0]) // MINUTE_S:
+            counts = {RAW: len(signs) - ended, OK: ended - failed, FAILED: failed}
+            for kind, count in counts.items():
+                if count:
+                    self._counts.add(minute, tool * KINDS + kind, count)
+        else:  # hardly ever
+            for sign in signs:
+                self._counts.add(int(sign[0]) // MINUTE_S, tool * KINDS + _kind(sign))
 
     def _tool(self, name: str) -> int:
         shown = one_line(name, 80) or "unknown"
@@ -353,21 +368,14 @@ class Calls:
         owner.settled = None
         self._settled.pop(owner.key, None)
 
-    def _suspects(self) -> Iterator[tuple[str, int]]:
-        """(owner, tool) of groups that may have open rows completed unseen, the likeliest first."""
-        for owner in self.live.values():
-            yield from {(owner.key, tool) for _, tool in owner.open}
-        recent = list(itertools.islice(reversed(self.owners.values()), RECHECK_OWNERS))
-        self._turn += 1
-        for place in range(len(recent)):
-            owner = recent[(place + self._turn) % len(recent)]
-            for tool, group in owner.groups.items():
-                if group.open_ids:
-                    yield owner.key, tool
-
     def _forget(self, key: str) -> None:
         del self.owners[key]
         self._newest = None
         self.live.pop(key, None)
         self._settled.pop(key, None)
         self._dirty.pop(key, None)
+
+
+def _kind(sign: Sign) -> int:
+    """As what a sign is counted."""
+    return RAW if sign[2] is not None else OK if sign[3] else FAILED

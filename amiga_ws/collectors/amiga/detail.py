@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import msgspec
 
 from amiga_ws.collectors.amiga import view
 from amiga_ws.collectors.amiga.database import Database, DatabaseError, Row
-from amiga_ws.collectors.amiga.groups import REPORT_WITHIN_S, TWIN_S, Group
+from amiga_ws.collectors.amiga.groups import REPORT_WITHIN_S, TWIN_S, Group, Sign
 from amiga_ws.collectors.amiga.model import Model
 from amiga_ws.collectors.amiga.redact import one_line, redact, redact_json
 from amiga_ws.collectors.amiga.tail import succeeded
@@ -157,26 +158,32 @@ def _log(text: object, parse: Parse, after: float) -> list[LogEntry]:
 class _Lane:
     """The rows of one tool of one owner."""
 
-    def __init__(self, tool: str) -> None:
+    def __init__(self, tool: str, signs: list[Sign]) -> None:
         self.tool = one_line(tool, 80) or "unknown"
+        self.rows = [
+            sign for sign in signs if sign[2] is not None
+        ]  # of tool_usage, in the order of their times
+        self.times = [sign[0] for sign in self.rows]
         self.group = Group()
-        self.times: list[float] = []  # of its tool_usage rows, ascending
-        self.rows: list[tuple[int, object, str | None, str | None]] = []  # id, success, error, category
-        self.ended: list[tuple[float | None, float, bool]] = []  # start, end, ok
-        self.last = 0.0  # time of its newest row
+        self.ended: list[tuple[float | None, float, bool]] = [  # start, end, ok
+            (began, when, bool(success))
+            for (when, _, row_id, success, _, _), began in self.group.take(signs)
+            if row_id is None
+        ]
+        self.last = signs[-1][0]
 
     def row_of(self, started: float | None) -> int | None:
         """The id of a row that was written when a call started."""
         if started is None:
             return None
         at = bisect.bisect_left(self.times, started - 1e-6)
-        return self.rows[at][0] if at < len(self.rows) and self.times[at] - started <= TWIN_S else None
+        return self.rows[at][2] if at < len(self.rows) and self.times[at] - started <= TWIN_S else None
 
     def failure(self, started: float | None, ended: float) -> tuple[str | None, str | None]:
         """(error, category) of a failed call as they stand in its row: a failed one at its start or at its end."""
         first = bisect.bisect_left(self.times, (ended if started is None else started) - TWIN_S)
         last = bisect.bisect_right(self.times, ended + REPORT_WITHIN_S)
-        for _, success, error, category in reversed(self.rows[first:last]):
+        for _, _, _, success, error, category in reversed(self.rows[first:last]):
             if success is not None and not success and (error or category):
                 return error, category
         return None, None
@@ -218,23 +225,15 @@ def _lanes(database: Database, key: str, parse: Parse, first: float | None) -> l
         )
         ready = _timed(database.query(sql, (key, MAX_ROWS)), parse, first) + ready
     ready.sort(key=lambda item: item[0])
-    lanes: dict[str, _Lane] = {}
+    signs: defaultdict[str, list[Sign]] = defaultdict(list)
     for when, row in ready:
-        is_end = len(row) == 4  # noqa: PLR2004 - the columns of agent_status above
-        name = str(row[2] or "unknown").removesuffix(" completed") if is_end else str(row[2])
-        lane = lanes.get(name)
-        if lane is None:
-            lane = lanes[name] = _Lane(name)
-        lane.last = when
-        if is_end:
-            lane.group.ended += 1
-            lane.ended.append((lane.group.match_end(when), when, succeeded(row[3])))
-            continue
-        row_id, _, _, success, error, category = row
-        lane.times.append(when)
-        lane.rows.append((row_id, success, error, category))
-        lane.group.add(when, row_id, success)
-    return list(lanes.values())
+        if len(row) == 4:  # noqa: PLR2004 - the columns of agent_status above
+            tool = str(row[2] or "unknown").removesuffix(" completed")
+            signs[tool].append((when, (key, tool), None, succeeded(row[3]), None, None))
+        else:
+            row_id, _, name, *told = row
+            signs[str(name)].append((when, (key, str(name)), row_id, *told))
+    return [_Lane(tool, its) for tool, its in signs.items()]
 
 
 def _timed(rows: list[Row], parse: Parse, first: float | None) -> list[tuple[float, Row]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from amiga_ws.collectors.amiga.tasks import ENDED, TaskRecord
 
 KEEP = 30
-_TRIM_AT = 120
+_TRIM_AT = 60
 ToolEvent = tuple[float, str, str, bool]  # a call that ended: time, subject, tool, whether it succeeded
 
 
@@ -23,8 +23,7 @@ class Events:
     def __init__(self) -> None:
         # The calls that were read last; their times are nearly in that order.
         self._calls: deque[ToolEvent] = deque(maxlen=KEEP)
-        self._events: list[Event] = []  # of tasks
-        self._trimmed = True
+        self._tasks: dict[tuple[str, str], Event] = {}  # by task and whether it began or ended
         self._floor = float("-inf")  # nothing older can be among the newest
         self._order = 0
 
@@ -41,30 +40,16 @@ class Events:
 
     def newest(self) -> list[Event]:
         """At most 30, newest first."""
-        if not self._trimmed:
-            self._trim()
         calls = [
             (when, place, subject, "ok" if ok else "failed", tool)
             for place, (when, subject, tool, ok) in enumerate(self._calls)
         ]
-        return sorted(self._events + calls, reverse=True)[:KEEP]
+        return sorted([*self._tasks.values(), *calls], reverse=True)[:KEEP]
 
     def _add(self, event: Event) -> None:
         self._order += 1
-        self._events.append(event)
-        self._trimmed = False
-        if len(self._events) > _TRIM_AT:
-            self._trim()
-
-    def _trim(self) -> None:
-        latest: dict[tuple[str, str], Event] = {}
-        for event in self._events:
-            _, order, subject, what, _ = event
-            known = latest.get((subject, what))
-            if known is None or known[1] < order:
-                latest[subject, what] = event
-        kept = sorted(latest.values(), reverse=True)
-        self._events = kept[:KEEP]
-        self._trimmed = True
-        if len(kept) > KEEP:
-            self._floor = self._events[-1][0]
+        self._tasks[event[2:4]] = event
+        if len(self._tasks) > _TRIM_AT:
+            kept = sorted(self._tasks.values(), reverse=True)[:KEEP]
+            self._tasks = {event[2:4]: event for event in kept}
+            self._floor = kept[-1][0]

@@ -13,6 +13,8 @@ is no `tool_call` row at all (old files, hooks without them) `Group.estimate` pa
 from __future__ import annotations
 
 import bisect
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 TWIN_S = 0.5  # hook row and report row lie about 0.1 s apart
@@ -22,10 +24,12 @@ MAX_OPEN = 256  # open rows kept one by one; older ones only as a number
 MAX_STARTS = 32
 MAX_DONE = 256
 
-
-# Rows within 0.5 s that may be the start of one call: (first time, how many, one was open when first seen).
+# A row of tool_usage: (time, (owner, tool), id, success, error, category). Or what agent_status says of a call's end:
+# no id, and whether it succeeded. A plain tuple, for one is made for every row.
+Sign = tuple[float, tuple[str, str], int | None, object, str | None, str | None]
+# Rows within 0.5 s that may be the start of one call: (first time, more than one, one was open when first seen).
 # A plain tuple: one is made for most rows, and a NamedTuple takes three times as long to make.
-Start = tuple[float, int, bool]
+Start = tuple[float, bool, bool]
 
 
 class Ended(NamedTuple):
@@ -69,39 +73,43 @@ class Group:
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def add(self, when: float, row_id: int, success: object) -> bool:
-        """A row, open if `success` is None; False if it is the one that AMIGA's server stamps at the end."""
-        is_open = success is None
-        if is_open:
-            times = self.open_times
-            if times and when < times[-1]:  # hardly ever
-                at = bisect.bisect_right(times, when)
-                times.insert(at, when)
-                self.open_ids.insert(at, row_id)
-            else:
-                times.append(when)
-                self.open_ids.append(row_id)
-            if len(times) > MAX_OPEN:
-                self._freeze()
-        else:
-            self._finish(when, bool(success))
-        # For the durations: is it a start?
+    def take(self, signs: Iterable[Sign]) -> Iterator[tuple[Sign, float | None]]:
+        """What came in, in the order of its times.
+
+        Gives back each end of a call, with when it began if that is known, and each failed row, but not those that
+        AMIGA's server stamps at the end.
+        """
         starts = self.starts
-        if starts:
-            began, rows, was_open = starts[-1]
-            if -TWIN_S <= when - began <= TWIN_S:
-                starts[-1] = (began, rows + 1, was_open or is_open)
-                return True
-        if not is_open and self.absorb and 0 <= when - self.last_end <= REPORT_WITHIN_S:
-            self.absorb = False
-            return False
-        if starts is None:
-            self.starts = [(when, 1, is_open)]
-        else:
-            starts.append((when, 1, is_open))
-            if len(starts) > MAX_STARTS:
-                del starts[0]
-        return True
+        for sign in signs:
+            when, _, row_id, success, _, _ = sign
+            if row_id is None:
+                began = self._end(when)
+                starts = self.starts
+                yield sign, began
+                continue
+            is_open = success is None
+            if is_open:
+                self._open(when, row_id)
+            elif self.ended:
+                self.finished += 1
+            else:
+                self._finish(when, ok=bool(success))
+            # For the durations: is it a start?
+            if starts and -TWIN_S <= when - starts[-1][0] <= TWIN_S:
+                first, has_twin, was_open = starts[-1]
+                if not has_twin or is_open > was_open:
+                    starts[-1] = (first, True, was_open or is_open)
+            elif not is_open and self.absorb and 0 <= when - self.last_end <= REPORT_WITHIN_S:
+                self.absorb = False
+                continue
+            elif starts:
+                starts.append((when, False, is_open))
+                if len(starts) > MAX_STARTS:
+                    del starts[0]
+            else:
+                starts = self.starts = [(when, False, is_open)]
+            if not is_open and not success:
+                yield sign, None
 
     def complete(self, row_id: int, *, ok: bool) -> float | None:
         """An open row was completed in place; its time, None if it is not known."""
@@ -111,8 +119,12 @@ class Group:
             return None
         del self.open_ids[at]
         when = self.open_times.pop(at)
-        self._finish(when, ok)
+        self._finish(when, ok=ok)
         return when
+
+    def newest_open(self, upto: int, count: int) -> list[int]:
+        """The ids of the newest open rows, so many and none above `upto`."""
+        return list(itertools.islice((one for one in reversed(self.open_ids) if one <= upto), count))
 
     # -- the count -----------------------------------------------------------------------------
 
@@ -157,10 +169,24 @@ class Group:
                     left.pop(max(i for i, first in enumerate(left) if first < when))
         return ended + waiting, left
 
-    # -- durations -----------------------------------------------------------------------------
+    # -- within --------------------------------------------------------------------------------
 
-    def match_end(self, when: float) -> float | None:
+    def _open(self, when: float, row_id: int) -> None:
+        times = self.open_times
+        if times and when < times[-1]:  # hardly ever
+            at = bisect.bisect_right(times, when)
+            times.insert(at, when)
+            self.open_ids.insert(at, row_id)
+        else:
+            times.append(when)
+            self.open_ids.append(row_id)
+        if len(times) > MAX_OPEN:
+            self._freeze()
+
+    def _end(self, when: float) -> float | None:
         """The start of the call that a status row ends, the newest before it; None if there is none."""
+        self.ended += 1
+        self.done = None
         self.last_end = when
         self.absorb = False
         starts = self.starts
@@ -171,20 +197,18 @@ class Group:
             at -= 1
         if at < 0 or when - starts[at][0] > LONGEST_S:
             return None
-        began, rows, was_open = starts.pop(at)
+        began, has_twin, was_open = starts.pop(at)
         if not was_open and when - began <= TWIN_S:
             # A hook that misses its start writes a finished row just before the status row.
-            older = [i for i in range(at) if starts[i][2] and starts[i][1] > 1]
+            older = [i for i in range(at) if starts[i][2] and starts[i][1]]
             if older:
-                began, rows, _ = starts.pop(older[-1])
-        self.absorb = rows > 1
+                began, has_twin, _ = starts.pop(older[-1])
+        self.absorb = has_twin
         if not starts:
             self.starts = None
         return began
 
-    # -- within --------------------------------------------------------------------------------
-
-    def _finish(self, when: float, ok: bool) -> None:
+    def _finish(self, when: float, *, ok: bool) -> None:
         self.finished += 1
         if self.ended == 0:
             if self.done is None:

@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from amiga_ws.collectors.amiga.calls import Calls, Sign
+from amiga_ws.collectors.amiga.calls import RECHECK_LIMIT, Calls
 from amiga_ws.collectors.amiga.costs import Costs
 from amiga_ws.collectors.amiga.database import Database, Row, id_list
 from amiga_ws.collectors.amiga.events import Events, ToolEvent
+from amiga_ws.collectors.amiga.groups import Sign
 from amiga_ws.collectors.amiga.tasks import COLUMNS, ENDED, Tasks
 from amiga_ws.collectors.amiga.times import AHEAD_S, Times
 
@@ -32,8 +33,10 @@ MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 60  # known tasks looked at again per reading
 SWEEP_EVERY = 4  # readings, while rows come in
+RECHECK_BUSY = 20  # of RECHECK_LIMIT open rows, while rows come in
 LAST_ROWID = (1 << 63) - 1  # there can be (SQLite)
 AT_WORK_LIMIT = 400  # tasks read again at each change
+NEAR_ROWS = 40  # at most so many rows that stayed as they were are read with those at work
 
 
 _TIME = operator.itemgetter(0)  # of a Sign or ToolEvent
@@ -103,7 +106,7 @@ class Tail:
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, until)
         done = done and self._costs.read(database, now, until, self.since)
-        self._recheck(database, read_before)
+        self._recheck(database, read_before, busy=self.loaded_rows > rows_before)
         done = done and self._read_tasks(database, until)
         if not done:
             self._report_progress()
@@ -111,7 +114,6 @@ class Tail:
         if not self.caught_up:
             self._report_loaded()
             self.caught_up = True
-        self._reread_tasks(database)
         if self.loaded_rows == rows_before or self._readings % SWEEP_EVERY == 0:
             self._sweep(database)
         self._calls.flush()
@@ -289,22 +291,22 @@ class Tail:
     def _take_ends(self, times: list[float], rows: Sequence[Row]) -> None:
         """Rows of agent_status: what they tell of the ends of calls and tasks."""
         ended: list[ToolEvent] = []
-        buffer = self._buffers["agent_status"]
         for when, (_, _, owner, status, message, metadata) in zip(times, rows, strict=True):
             if status == "tool_call":
-                key, tool = str(owner), str(message or "unknown").removesuffix(" completed")
-                ok = succeeded(metadata)
-                buffer.append((when, (key, tool), None, ok, None, None))
-                ended.append((when, key, tool, ok))
+                tool = str(message or "unknown").removesuffix(" completed")
+                ended.append((when, str(owner), tool, succeeded(metadata)))
             elif status in ENDED:
                 self._tasks.marks.add(str(owner), status, when)
                 self._marked.add(str(owner))
+        self._buffers["agent_status"] += [
+            (when, (owner, tool), None, ok, None, None) for when, owner, tool, ok in ended
+        ]
         ended.sort(key=_TIME)  # the last ones are kept
         self._events.tools(ended)
 
-    def _recheck(self, database: Database, read_before: int) -> None:
+    def _recheck(self, database: Database, read_before: int, *, busy: bool) -> None:
         """Open rows that may have been completed in place since they were read: not those just read."""
-        wanted = self._calls.to_recheck(read_before)
+        wanted = self._calls.to_recheck(read_before, RECHECK_BUSY if busy else RECHECK_LIMIT)
         if not wanted:
             return
         rows = database.query(f"{self._told_sql} WHERE id IN ({id_list(wanted)}) AND success IS NOT NULL")
@@ -318,37 +320,43 @@ class Tail:
     # -- tasks ---------------------------------------------------------------------------------
 
     def _read_tasks(self, database: Database, until: float) -> bool:
+        """New ones, and again those at work and those that agent_status speaks of; False if there are more."""
         if not self._columns["tasks"]:
+            self._marked.clear()
             return True
+        again = self._rows_to_read_again()
+        # With the newest row that is known, for it may be another's by now: SQLite gives the newest ids anew. And with
+        # those to read again that lie near it, as most do: a query of their own costs more than some rows that stayed.
+        near = self._task_rowid - NEAR_ROWS
+        first = min((rowid for rowid in again if rowid > near), default=self._task_rowid)
         while True:
-            # With the newest row that is known, for it may be another's by now: SQLite gives the newest ids anew.
             rows = database.query(
                 f"{self._task_sql} WHERE rowid >= ? ORDER BY rowid LIMIT ?",
-                (self._task_rowid, TASK_ROWS),
+                (first, TASK_ROWS),
             )
             self._put(rows)
             if rows:
-                self._task_rowid = rows[-1][0]
+                first = self._task_rowid = rows[-1][0]
             elif self._task_rowid:  # deleted, and perhaps some before it; more than a few the sweep finds
                 newest = database.query("SELECT max(rowid) FROM tasks")[0][0] or 0
-                self._task_rowid = max(0, newest - SWEEP_ROWS)
+                first = self._task_rowid = max(0, newest - SWEEP_ROWS)
                 continue
             if len(rows) < TASK_ROWS:
-                return True
+                break
             if time.monotonic() > until:
                 return False
+        far = [rowid for rowid in again if rowid <= near]
+        for at in range(0, len(far), 200):
+            sql = f"{self._task_sql} WHERE rowid IN ({id_list(far[at : at + 200])})"
+            self._put(database.query(sql))
+        self._marked.clear()
+        return True
 
-    def _reread_tasks(self, database: Database) -> None:
-        """Those at work, and those that agent_status speaks of."""
-        marked, self._marked = self._marked, set()
-        work = list(self._tasks.at_work)[:AT_WORK_LIMIT]
-        known = [one for one in marked if one in self._tasks.by_id]
-        wanted = known + [one for one in work if one not in marked]
-        for at in range(0, len(wanted), 200):
-            part = wanted[at : at + 200]
-            marks = ",".join("?" * len(part))
-            rows = database.query(f"{self._task_sql} WHERE task_id IN ({marks})", part)
-            self._put(rows, marked)
+    def _rows_to_read_again(self) -> list[int]:
+        by_id = self._tasks.by_id
+        marked = [by_id[one].rowid for one in self._marked if one in by_id]
+        at_work = itertools.islice(self._tasks.at_work.values(), AT_WORK_LIMIT)
+        return marked + [record.rowid for record in at_work]
 
     def _sweep(self, database: Database) -> None:
         """Look at some of the other tasks: any may be changed, or deleted, by hand."""
@@ -373,12 +381,10 @@ class Tail:
             self._put(database.query(sql))
         self._sweep_rowid = upto if len(rows) == SWEEP_ROWS else 0
 
-    def _put(self, rows: Sequence[Row], marked: Collection[str] = ()) -> None:
-        for rowid, *values in rows:
-            marked_now = str(values[0]) in marked
-            record = self._tasks.put(
-                rowid, tuple(values), marked=marked_now, since=self.since, latest=self._latest
-            )
+    def _put(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            marked = str(row[1]) in self._marked
+            record = self._tasks.put(row[0], row[1:], marked=marked, since=self.since, latest=self._latest)
             if record is not None:
                 self._events.task(record)
                 self._calls.reconsider(self._owners_of(record.task_id))
