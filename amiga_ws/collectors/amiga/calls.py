@@ -19,8 +19,8 @@ from amiga_ws.collectors.amiga.windows import MINUTE_S, Buckets, Histograms
 MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
 OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
-RECHECK_IDS = 24  # open rows of a group that are looked at in turns
-RECHECK_LEAST = 2  # where something has just come in or a call runs; one more for each end
+RECHECK_IDS = 24  # open rows of a group that are looked at in turns: AMIGA completes the newest
+RECHECK_LEAST = 2  # where something came in or a call runs; one more for each end, while there is room
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
 RECHECK_OWNERS = 12
@@ -159,12 +159,13 @@ class Calls:
         for owner in self.live.values():
             for _, tool in owner.open:
                 touched.setdefault((owner.key, tool), 0)
+        most = min(RECHECK_IDS, max(RECHECK_LEAST, RECHECK_LIMIT // max(1, len(touched))))
         for (key, tool), ends in touched.items():
             if len(wanted) >= RECHECK_LIMIT:
                 return wanted
             group = self._group(key, tool)
             if group is not None:
-                known = group.newest_open(upto, ends + RECHECK_LEAST)
+                known = group.newest_open(upto, min(most, ends + RECHECK_LEAST))
                 wanted.update(dict.fromkeys(known, (key, tool)))
         recent = itertools.islice(reversed(self.owners.values()), RECHECK_OWNERS)
         groups = [

@@ -160,10 +160,8 @@ class _Lane:
 
     def __init__(self, tool: str, signs: list[Sign]) -> None:
         self.tool = one_line(tool, 80) or "unknown"
-        self.rows = [
-            sign for sign in signs if sign[2] is not None
-        ]  # of tool_usage, in the order of their times
-        self.times = [sign[0] for sign in self.rows]
+        self.rows = [sign for sign in signs if sign[2] is not None]
+        self.times = [sign[0] for sign in self.rows]  # ascending
         self.group = Group()
         self.ended: list[tuple[float | None, float, bool]] = [  # start, end, ok
             (began, when, bool(success))
