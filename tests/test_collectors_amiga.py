@@ -163,6 +163,30 @@ def test_a_change_of_a_task_at_work_or_its_end_is_seen_at_once_however_many_bega
     assert (facts.totals.stopped, facts.totals.failed) == (1, 0)
 
 
+def test_a_task_that_is_written_anew_as_another_row_is_one_task(amiga, collector):
+    amiga.task("aaaaaa", "running", at=NOW - 900)
+    amiga.task("bbbbbb", "completed", at=NOW - 800)
+    read(collector)
+    amiga.db.execute("DELETE FROM tasks WHERE task_id = 'aaaaaa'")
+    amiga.task("aaaaaa", "completed", at=NOW - 900)
+    found = collector.collect(DAY).totals
+    assert (found.total, found.running, found.completed, found.other) == (2, 0, 2, 0)
+
+
+def test_tasks_whose_ids_are_none_come_and_go_without_harm(amiga, collector):
+    """SQLite lets a primary key be NULL, and as often as one likes."""
+    amiga.task("aaaaaa", "running", at=NOW - 900)
+    for number in range(3):
+        amiga.task(None, "completed", at=NOW - 800 + number)
+    assert read(collector).totals.total == 2
+    for left in (1, 1, 0):
+        amiga.db.execute("DELETE FROM tasks WHERE rowid = (SELECT max(rowid) FROM tasks)")
+        for _ in range(4):
+            found = collector.collect(DAY)
+        assert found.sources["amiga"].state == "ok"
+        assert len(found.tasks) == found.totals.total == 1 + left
+
+
 @pytest.mark.timeout(20)
 def test_a_deleted_row_with_the_highest_id_there_can_be_is_not_looked_for_below(amiga, collector):
     """Whoever writes the file chooses the ids."""

@@ -151,6 +151,19 @@ def test_a_record_of_usage_json_counts_only_until_a_message_tells_of_the_same(am
     assert read(collector).windows[24].costs.haiku_cost == 4.0
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_message_amid_a_flood_of_rows_is_told_within_four_readings(amiga, collector, goes_on):
+    read(collector)
+    amiga.message(NOW - 1, (MILLION, 0))
+    for reading in range(4):
+        for row in range(200 if goes_on or not reading else 0):
+            amiga.tool("aaaaaa", "Bash", NOW + reading + row / 1000, 1)
+        found = collector.collect(DAY)
+    assert found.windows[24].claude_api.total_requests == 1
+    amiga.message(NOW + 9, (MILLION, 0))  # and at once where little comes in
+    assert collector.collect(DAY).windows[24].claude_api.total_requests == 2
+
+
 @pytest.mark.parametrize("at", [0.499, 0.999])
 @pytest.mark.parametrize("later", [-0.4, -0.002, 0.002, 0.4])
 def test_a_record_of_usage_json_is_its_message_wherever_a_second_begins(amiga, collector, at, later):

@@ -32,7 +32,8 @@ PROGRESS_EVERY_S = 2.0
 MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 60  # known tasks looked at again per reading
-SWEEP_EVERY = 4  # readings, while rows come in
+ASIDE_EVERY = 4  # readings: so often they are while rows come in, and messages are read in a flood
+FLOOD_ROWS = 60  # more than these in a reading
 RECHECK_BUSY = 20  # of RECHECK_LIMIT open rows, while rows come in
 LAST_ROWID = (1 << 63) - 1  # there can be (SQLite)
 AT_WORK_LIMIT = 400  # tasks read again at each change
@@ -105,8 +106,10 @@ class Tail:
         read_before, rows_before = self._last["tool_usage"], self.loaded_rows
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, until)
-        done = done and self._costs.read(database, now, until, self.since)
-        self._recheck(database, read_before, busy=self.loaded_rows > rows_before)
+        new_rows, in_turn = self.loaded_rows - rows_before, self._readings % ASIDE_EVERY == 0
+        if new_rows <= FLOOD_ROWS or in_turn or not self.caught_up:
+            done = done and self._costs.read(database, now, until, self.since)
+        self._recheck(database, read_before, busy=new_rows > 0)
         done = done and self._read_tasks(database, until)
         if not done:
             self._report_progress()
@@ -114,7 +117,7 @@ class Tail:
         if not self.caught_up:
             self._report_loaded()
             self.caught_up = True
-        if self.loaded_rows == rows_before or self._readings % SWEEP_EVERY == 0:
+        if in_turn or not new_rows:
             self._sweep(database)
         self._calls.flush()
         return True

@@ -138,6 +138,16 @@ class Tasks:
             return None
         if known is None or known.model != record.model:
             self.models_moved.add(key)
+        other = self.by_id.get(key)
+        if (
+            other is not None and other.rowid != rowid
+        ):  # written anew as another row, or ids that look alike as texts
+            self.drop(other.rowid)
+        before = None if known is None else _begun(known)
+        if before != _begun(record):
+            if before is not None:
+                _take_out(self._newest, before)
+            bisect.insort(self._newest, _begun(record))
         if known is not None:
             self._remove(known)
         self._add(record)
@@ -148,6 +158,7 @@ class Tasks:
         known = self._rows.get(rowid)
         if known is not None:
             self._remove(known)
+            _take_out(self._newest, _begun(known))
         return known
 
     def stamps(self, after: int, upto: int) -> dict[int, tuple[object, object]]:
@@ -221,7 +232,6 @@ class Tasks:
         self.counts[record.status] += 1
         if record.status in AT_WORK:
             self.at_work[record.task_id] = record
-        bisect.insort(self._newest, (record.created_at or 0.0, record.task_id))
         self._count(record, 1)
         if record.error_class is not None and record.status == "failed" and record.ended_at is not None:
             bisect.insort(self._failures.setdefault(record.error_class, []), record.ended_at)
@@ -232,7 +242,6 @@ class Tasks:
             del self.by_id[record.task_id]
         self.counts[record.status] -= 1
         self.at_work.pop(record.task_id, None)
-        _take_out(self._newest, (record.created_at or 0.0, record.task_id))
         self._count(record, -1)
         if record.error_class is not None and record.status == "failed" and record.ended_at is not None:
             _take_out(self._failures[record.error_class], record.ended_at)
@@ -273,6 +282,10 @@ def _class_of(status: str, error: object) -> str | None:
 
 def _at_most(latest: float, when: float | None) -> float | None:
     return None if when is None else min(when, latest)
+
+
+def _begun(record: TaskRecord) -> tuple[float, str]:
+    return (record.created_at or 0.0, record.task_id)
 
 
 def _place(record: TaskRecord) -> tuple[bool, float, str]:
