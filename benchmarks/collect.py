@@ -90,7 +90,7 @@ def tick_ms(
 
 def settle(collector: AmigaCollector, clock: ManualClock) -> None:
     """Until nothing is left to look at: after each change all known tasks are, some at a time."""
-    while collector._model is None or not collector._model.settled:
+    while collector._model is not None and not collector._model.settled:
         tick_ms(collector, clock, 1, lambda: None)
 
 

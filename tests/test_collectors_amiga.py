@@ -173,6 +173,24 @@ def test_a_task_that_is_written_anew_as_another_row_is_one_task(amiga, collector
     assert (found.total, found.running, found.completed, found.other) == (2, 0, 2, 0)
 
 
+def test_a_running_task_is_not_lost_when_all_rows_get_other_ids(amiga, collector):
+    for number in range(100):
+        amiga.task(f"{number:06}", "completed", at=NOW - 5000 + number)
+    amiga.task("aaaaaa", "running", at=NOW - 900)
+    for number in range(100, 150):
+        amiga.task(f"{number:06}", "completed", at=NOW - 800 + number)
+    amiga.db.execute("DELETE FROM tasks WHERE rowid <= 3")
+    read(collector)
+    amiga.db.execute(
+        "BEGIN; CREATE TABLE kept AS SELECT * FROM tasks ORDER BY rowid; DELETE FROM tasks;"
+        " INSERT INTO tasks SELECT * FROM kept; DROP TABLE kept; COMMIT"
+    )
+    for _ in range(8):
+        found = collector.collect(DAY)
+        assert (found.totals.running, found.tasks[0].task_id) == (1, "aaaaaa")
+    assert found.totals.total == 148
+
+
 def test_tasks_whose_ids_are_none_come_and_go_without_harm(amiga, collector):
     """SQLite lets a primary key be NULL, and as often as one likes."""
     amiga.task("aaaaaa", "running", at=NOW - 900)

@@ -11,6 +11,7 @@ import pytest
 from installation import CLI_SESSION, Installation, local
 from reading import DAY, NOW, Clock, collector_of, read
 
+from amiga_ws.collectors.amiga.calls import Calls
 from amiga_ws.collectors.amiga.groups import MAX_OPEN, Group
 from amiga_ws.collectors.host import HostCollector
 from amiga_ws.facts import Facts
@@ -233,6 +234,27 @@ def test_rows_completed_without_a_sign_are_found_in_turns_of_whatever_tool(amiga
         amiga.tool("aaaaaa", "Grep", NOW + second)
         found = tools(collector)
     assert found.errors == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize("others", [0, 12, 25, 60])
+def test_rows_of_calls_that_ended_are_looked_at_first_however_many_others_run(others):
+    def row(owner, when, row_id, success=None):
+        return (NOW + when, (owner, "Bash"), row_id, success, None, None)
+
+    calls = Calls()
+    running = [row(f"o{place:02}", place / 100, place) for place in range(others)]
+    ours = [row("aaaaaa", 10 + place, 1000 + place) for place in range(12)]
+    calls.take([*running, *ours])
+    calls.flush()
+    for _ in range(5):
+        calls.to_recheck(5000)
+    ends = [row("aaaaaa", 60 + place / 100, None, True) for place in range(12)]
+    calls.take(ends)
+    assert calls.to_recheck(5000).keys() >= set(range(1000, 1012))
+    for _ in range(others):  # and those that run in turns
+        looked = calls.to_recheck(5000)
+        running = [one for one in running if one[2] not in looked]
+    assert not running
 
 
 def test_a_link_or_a_change_of_the_task_brings_a_sessions_orphaned_call_back(amiga, collector, clock):

@@ -77,6 +77,24 @@ def test_chats_that_are_watched_are_in_the_hour_in_which_they_were_had(sim, cloc
     assert read(collector, frozenset({1})).windows[1].claude_api.total_requests == 8
 
 
+def test_a_chat_amid_a_flood_of_rows_is_in_the_hour_in_which_it_was_had(sim, clock, tmp_path):
+    collector = collector_of(sim.root, tmp_path / "private", clock, timezone="Europe/Madrid")
+    clock.now = BACK - 2400 - 1  # 02:19:59, before the clock goes back
+    task = sim.start_task()
+    read(collector)
+    collector.collect(frozenset({1}))
+    sim.add_message("assistant", "yes", tokens=(7, 1), model="haiku")
+    for _ in range(4):  # a minute apart: the message is read with rows of later minutes
+        clock.advance(60)
+        with sim.batch():
+            for _ in range(100):
+                sim.end_tool(sim.start_tool(task, "Bash"))
+        facts = collector.collect(frozenset({1}))
+    assert facts.windows[1].claude_api.total_requests == 1
+    clock.now = BACK + 1300  # more than an hour later
+    assert collector.collect(frozenset({1})).windows[1].claude_api.total_requests == 0
+
+
 def test_chats_that_are_read_afterwards_go_by_the_one_before(sim, clock, tmp_path):
     for number in range(12):
         sim.add_message("assistant", "yes", tokens=(number, 1), model="haiku", at=BACK - 3000 + 600 * number)

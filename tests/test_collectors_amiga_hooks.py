@@ -192,6 +192,34 @@ def test_a_session_that_was_quiet_for_long_is_found_again(amiga, logs):
     assert logs.sessions["s07"].last == NOW + 9
 
 
+def test_a_session_that_goes_and_comes_back_is_the_one_it_was(amiga, logs):
+    folder, away = amiga.sessions / "s1", amiga.root / "away"
+    amiga.hook("s1", "Read", NOW, task_id="aaaaaa")
+    logs.poll(NOW)
+    known = logs.sessions["s1"]
+    for later in range(60, 360, 60):
+        folder.rename(away)
+        os.utime(amiga.sessions, (later, later))
+        logs.poll(NOW + later)
+        away.rename(folder)
+        os.utime(amiga.sessions, (later + 1, later + 1))
+        logs.poll(NOW + later + 30)
+    assert logs.sessions["s1"] is known
+    assert logs.sessions_of == {"aaaaaa": ["s1"]}
+    assert not logs.truncated
+
+
+def test_what_was_no_directory_may_become_one(amiga, logs):
+    (amiga.sessions / "s1").write_text("")
+    os.utime(amiga.sessions, (60, 60))
+    logs.poll(NOW)
+    (amiga.sessions / "s1").unlink()
+    amiga.hook("s1", "Read", NOW, task_id="aaaaaa")
+    os.utime(amiga.sessions, (120, 120))
+    logs.poll(NOW + 60)
+    assert logs.links == {"s1": "aaaaaa"}
+
+
 def test_a_directory_that_comes_and_goes_is_told(tmp_path):
     logs = HookLogs(tmp_path / "sessions", Times())
     logs.poll(NOW)

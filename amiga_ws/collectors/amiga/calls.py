@@ -19,11 +19,13 @@ from amiga_ws.collectors.amiga.windows import MINUTE_S, Buckets, Histograms
 MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
 OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
-RECHECK_IDS = 24  # open rows of a group that are looked at in turns: AMIGA completes the newest
-RECHECK_LEAST = 2  # where something came in or a call runs; one more for each end, while there is room
+RECHECK_IDS = 24  # open rows of a group that are looked at again at once
+RECHECK_LEAST = 2  # where a call runs or has ended, and one more for each end, while there is room
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
-RECHECK_OWNERS = 12
+RECHECK_SOME = 8  # of a group in its turn, where there is no room
+RECHECK_LATER = 64  # groups with an end that wait for a later reading
+RECHECK_OWNERS = 12  # that run, and that moved last
 RECHECK_LIMIT = 40  # rows looked at again per reading: each may lie in a page of its own
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
@@ -85,7 +87,9 @@ class Calls:
         self.owners: OrderedDict[str, Owner] = OrderedDict()  # in the order of their last sign of life
         self.tools: list[str] = []
         self.latest_row = 0.0  # time of the newest tool_usage row
-        self.live: dict[str, Owner] = {}  # with open calls, not known to have ended
+        self.live: OrderedDict[str, Owner] = (
+            OrderedDict()
+        )  # with open calls, not known to have ended; in turns
         self.moved: set[str] = set()  # owners to whom anything has happened, for who asks to take out
         self._settled: dict[str, Owner] = {}  # with open calls that are orphaned
         self._tool_ids: dict[str, int] = {}
@@ -96,8 +100,9 @@ class Calls:
         self._dirty: dict[str, Owner] = {}
         self._newest: list[Owner] | None = None  # see newest_owners; None when anything came in
         self._turn = 0
-        # Groups to which anything has happened since rows were looked at again, with how many of their calls ended.
-        self._touched: dict[tuple[str, int], int] = {}
+        self._ended: dict[
+            tuple[str, int], int
+        ] = {}  # calls by (owner, tool) since its rows were looked at again
 
     # -- feeding -------------------------------------------------------------------------------
 
@@ -127,7 +132,8 @@ class Calls:
                     self._end(owner, group, tool, when, began, ok=bool(success))
                 else:
                     self._failure(group, tool, error, category)
-            self._touched[key, tool] = self._touched.get((key, tool), 0) + ended
+            if ended:
+                self._ended[key, tool] = self._ended.get((key, tool), 0) + ended
             self._count(tool, these, ended, failed)
         for owner in sorted(moved.values(), key=_LAST):
             self.owners.move_to_end(owner.key)
@@ -148,38 +154,38 @@ class Calls:
         self._dirty[key] = self.owners[key]
         return when
 
-    def to_recheck(self, upto: int, limit: int) -> dict[int, tuple[str, int]]:
+    def to_recheck(self, upto: int) -> dict[int, tuple[str, int]]:
         """Ids of open rows, none above `upto`, that may have been completed by now; of each its owner and tool.
 
-        Where something came in, then what seems to run: a few rows each, for AMIGA completes the newest. Then up to
-        `limit`, in turns, those of whoever moved lately, for an end may leave no sign.
+        Where calls have ended, for AMIGA completes the newest row; then what seems to run, and in turns whatever moved
+        lately, for an end may leave no sign. About 40 in all.
         """
         wanted: dict[int, tuple[str, int]] = {}
-        touched, self._touched = self._touched, {}
-        for owner in self.live.values():
-            for _, tool in owner.open:
-                touched.setdefault((owner.key, tool), 0)
-        most = min(RECHECK_IDS, max(RECHECK_LEAST, RECHECK_LIMIT // max(1, len(touched))))
-        for (key, tool), ends in touched.items():
+        ended, self._ended = self._ended, {}
+        most = min(RECHECK_IDS, max(RECHECK_LEAST, RECHECK_LIMIT // max(1, len(ended))))
+        for group, ends in ended.items():
+            if len(wanted) < RECHECK_LIMIT:
+                self._want(wanted, *group, upto, min(most, ends + RECHECK_LEAST))
+            elif len(self._ended) < RECHECK_LATER:
+                self._ended[group] = ends
+        for key in list(itertools.islice(self.live, RECHECK_OWNERS)):
             if len(wanted) >= RECHECK_LIMIT:
-                return wanted
-            group = self._group(key, tool)
-            if group is not None:
-                known = group.newest_open(upto, min(most, ends + RECHECK_LEAST))
-                wanted.update(dict.fromkeys(known, (key, tool)))
-        recent = itertools.islice(reversed(self.owners.values()), RECHECK_OWNERS)
+                break
+            self.live.move_to_end(key)
+            for tool in {tool for _, tool in self.live[key].open}:
+                self._want(wanted, key, tool, upto, RECHECK_LEAST)
         groups = [
-            (owner.key, tool, group)
-            for owner in recent
+            (owner.key, tool)
+            for owner in itertools.islice(reversed(self.owners.values()), RECHECK_OWNERS)
             for tool, group in owner.groups.items()
             if group.open_ids
         ]
-        for _ in groups:
-            if len(wanted) >= limit:
-                break
+        count = RECHECK_IDS if len(wanted) < RECHECK_LIMIT else RECHECK_SOME
+        for _ in groups:  # one at least
             self._turn = (self._turn + 1) % len(groups)
-            key, tool, group = groups[self._turn]
-            wanted.update(dict.fromkeys(group.newest_open(upto, RECHECK_IDS), (key, tool)))
+            self._want(wanted, *groups[self._turn], upto, count)
+            if len(wanted) >= RECHECK_LIMIT:
+                break
         return wanted
 
     def flush(self) -> None:
@@ -293,6 +299,11 @@ class Calls:
         return self._newest
 
     # -- within --------------------------------------------------------------------------------
+
+    def _want(self, wanted: dict[int, tuple[str, int]], key: str, tool: int, upto: int, count: int) -> None:
+        group = self._group(key, tool)
+        if group is not None:
+            wanted.update(dict.fromkeys(group.newest_open(upto, count), (key, tool)))
 
     def _group(self, key: str, tool: int) -> Group | None:
         owner = self.owners.get(key)

@@ -74,7 +74,7 @@ class Group:
     # -- rows ----------------------------------------------------------------------------------
 
     def take(self, signs: Iterable[Sign]) -> Iterator[tuple[Sign, float | None]]:
-        """What came in, in the order of its times.
+        """What came in, in the order of its times: nothing is taken in that the caller does not go through.
 
         Gives back each end of a call, with when it began if that is known, and each failed row, but not those that
         AMIGA's server stamps at the end.

@@ -125,11 +125,11 @@ class HookLogs:
         names: list[tuple[float, str]] = []
         # As bytes, which takes half the time: of thousands of names none may be new.
         listed = set(os.listdir(os.fsencode(self._path)))  # noqa: PTH208
-        before, self._listed = self._listed, listed
-        for encoded in listed - before:
+        fresh, self._listed, waiting = listed - self._listed, listed, set(self._new)
+        for encoded in fresh:
             name = os.fsdecode(encoded)
             # What does not print is no id of Claude Code's, and what is no UTF-8 cannot be told to anybody.
-            if name.isprintable():
+            if name.isprintable() and name not in self.sessions and name not in waiting:
                 try:
                     found = os.lstat(f"{self._path}/{name}")
                 except OSError:
@@ -137,6 +137,8 @@ class HookLogs:
                     continue
                 if stat.S_ISDIR(found.st_mode):
                     names.append((found.st_mtime, name))
+                else:
+                    listed.discard(encoded)  # it may give way to one
         names.sort()
         room = MAX_SESSIONS - len(self.sessions) - len(self._new)
         if len(names) > room:

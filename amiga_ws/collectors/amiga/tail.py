@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from amiga_ws.collectors.amiga.calls import RECHECK_LIMIT, Calls
+from amiga_ws.collectors.amiga.calls import Calls
 from amiga_ws.collectors.amiga.costs import Costs
 from amiga_ws.collectors.amiga.database import Database, Row, id_list
 from amiga_ws.collectors.amiga.events import Events, ToolEvent
@@ -32,9 +32,8 @@ PROGRESS_EVERY_S = 2.0
 MARK_ROWS = 200_000  # old status rows looked through per query
 TASK_ROWS = 1_000
 SWEEP_ROWS = 60  # known tasks looked at again per reading
-ASIDE_EVERY = 4  # readings: so often they are while rows come in, and messages are read in a flood
-FLOOD_ROWS = 60  # more than these in a reading
-RECHECK_BUSY = 20  # of RECHECK_LIMIT open rows, while rows come in
+ASIDE_EVERY = 4  # readings: so often that is done while rows come in, and so are messages read in a flood
+FLOOD_ROWS = 60  # more than these in a reading are one
 LAST_ROWID = (1 << 63) - 1  # there can be (SQLite)
 AT_WORK_LIMIT = 400  # tasks read again at each change
 NEAR_ROWS = 40  # at most so many rows that stayed as they were are read with those at work
@@ -84,7 +83,8 @@ class Tail:
         self._marked: set[str] = set()  # tasks with a new ending, to be read again
         self._mark_id = 0  # old status rows below this are still to be looked through
         self._task_rowid = 0  # newest task row read
-        self._readings = 0
+        self._put_off = 0  # readings since all was looked at that is put off while rows come in
+        self._messages_since = math.inf  # what is new among the messages was written after this
         self._sweep_rowid = 0
         self._sweep_left = 0  # readings that the current round of looking at known tasks still takes
         self._started = time.monotonic()
@@ -102,14 +102,19 @@ class Tail:
         self._file_stamp = database.file_stamp
         until = time.monotonic() + SLICE_S
         self._latest = now + AHEAD_S
-        self._readings += 1
         read_before, rows_before = self._last["tool_usage"], self.loaded_rows
         done = self._read_marks(database, until)
         done = done and self._read_rows(database, until)
-        new_rows, in_turn = self.loaded_rows - rows_before, self._readings % ASIDE_EVERY == 0
-        if new_rows <= FLOOD_ROWS or in_turn or not self.caught_up:
-            done = done and self._costs.read(database, now, until, self.since)
-        self._recheck(database, read_before, busy=new_rows > 0)
+        new_rows = self.loaded_rows - rows_before
+        self._put_off += 1
+        in_turn = self._put_off >= ASIDE_EVERY
+        # What is put off was written after the reading before it.
+        self._messages_since = min(self._messages_since, self.since)
+        if in_turn or new_rows <= FLOOD_ROWS or not self.caught_up:
+            done = done and self._costs.read(database, now, until, self._messages_since)
+            if done:
+                self._messages_since = math.inf
+        self._recheck(database, read_before)
         done = done and self._read_tasks(database, until)
         if not done:
             self._report_progress()
@@ -118,6 +123,7 @@ class Tail:
             self._report_loaded()
             self.caught_up = True
         if in_turn or not new_rows:
+            self._put_off = 0
             self._sweep(database)
         self._calls.flush()
         return True
@@ -307,9 +313,9 @@ class Tail:
         ended.sort(key=_TIME)  # the last ones are kept
         self._events.tools(ended)
 
-    def _recheck(self, database: Database, read_before: int, *, busy: bool) -> None:
+    def _recheck(self, database: Database, read_before: int) -> None:
         """Open rows that may have been completed in place since they were read: not those just read."""
-        wanted = self._calls.to_recheck(read_before, RECHECK_BUSY if busy else RECHECK_LIMIT)
+        wanted = self._calls.to_recheck(read_before)
         if not wanted:
             return
         rows = database.query(f"{self._told_sql} WHERE id IN ({id_list(wanted)}) AND success IS NOT NULL")
@@ -327,17 +333,21 @@ class Tail:
         if not self._columns["tasks"]:
             self._marked.clear()
             return True
-        again = self._rows_to_read_again()
+        by_id = self._tasks.by_id
+        at_work = itertools.islice(self._tasks.at_work, AT_WORK_LIMIT)
+        again = dict.fromkeys(itertools.chain((one for one in self._marked if one in by_id), at_work))
         # With the newest row that is known, for it may be another's by now: SQLite gives the newest ids anew. And with
         # those to read again that lie near it, as most do: a query of their own costs more than some rows that stayed.
-        near = self._task_rowid - NEAR_ROWS
-        first = min((rowid for rowid in again if rowid > near), default=self._task_rowid)
+        near = [rowid for one in again if (rowid := by_id[one].rowid) > self._task_rowid - NEAR_ROWS]
+        first = min([*near, self._task_rowid])
         while True:
             rows = database.query(
                 f"{self._task_sql} WHERE rowid >= ? ORDER BY rowid LIMIT ?",
                 (first, TASK_ROWS),
             )
             self._put(rows)
+            for row in rows:
+                again.pop(row[1], None)
             if rows:
                 first = self._task_rowid = rows[-1][0]
             elif self._task_rowid:  # deleted, and perhaps some before it; more than a few the sweep finds
@@ -348,18 +358,13 @@ class Tail:
                 break
             if time.monotonic() > until:
                 return False
-        far = [rowid for rowid in again if rowid <= near]
-        for at in range(0, len(far), 200):
-            sql = f"{self._task_sql} WHERE rowid IN ({id_list(far[at : at + 200])})"
-            self._put(database.query(sql))
+        left = list(again)
+        for at in range(0, len(left), 200):
+            part = left[at : at + 200]
+            marks = ",".join("?" * len(part))
+            self._put(database.query(f"{self._task_sql} WHERE task_id IN ({marks})", part))
         self._marked.clear()
         return True
-
-    def _rows_to_read_again(self) -> list[int]:
-        by_id = self._tasks.by_id
-        marked = [by_id[one].rowid for one in self._marked if one in by_id]
-        at_work = itertools.islice(self._tasks.at_work.values(), AT_WORK_LIMIT)
-        return marked + [record.rowid for record in at_work]
 
     def _sweep(self, database: Database) -> None:
         """Look at some of the other tasks: any may be changed, or deleted, by hand."""

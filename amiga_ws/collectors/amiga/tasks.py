@@ -138,10 +138,9 @@ class Tasks:
             return None
         if known is None or known.model != record.model:
             self.models_moved.add(key)
+        # Written anew as another row; or ids that are alike as texts, of which the row read last has the task.
         other = self.by_id.get(key)
-        if (
-            other is not None and other.rowid != rowid
-        ):  # written anew as another row, or ids that look alike as texts
+        if other is not None and other.rowid != rowid:
             self.drop(other.rowid)
         before = None if known is None else _begun(known)
         if before != _begun(record):

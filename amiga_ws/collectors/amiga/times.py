@@ -157,7 +157,7 @@ class Times:
         numbers = joined.replace(texts[0][: _MINUTE_CHARS + 1], ",1")
         try:
             seconds = _decode_floats(f"[{numbers[1:]}]")
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError):
             return None
         if len(seconds) != len(texts) or not 100.0 <= min(seconds) <= max(seconds) < 160.0:  # noqa: PLR2004
             return None
@@ -179,10 +179,10 @@ class Times:
 def _joined(texts: Sequence[Any], chars: int, marks: Mapping[int, str]) -> str | None:
     """The texts in one, if there are any and all have so many characters with these at these places."""
     try:
+        if set(map(len, texts)) != {chars}:
+            return None
         joined = "".join(texts)
     except TypeError:
-        return None
-    if set(map(len, texts)) != {chars}:
         return None
     alike = all(joined[place::chars] == mark * len(texts) for place, mark in marks.items())
     return joined if alike else None
