@@ -13,6 +13,7 @@ import pytest
 from installation import CLI_SESSION, Installation
 from reading import DAY, NOW, Clock, collector_of, read
 
+from amiga_ws.questions import TaskQuery
 from amiga_ws.simulate import Simulator
 
 
@@ -231,6 +232,18 @@ def test_those_at_work_come_as_they_keep_their_places(amiga, collector):
         amiga.task(f"aaaaa{number}", status, at=NOW - 600 + number)
     order = [task.task_id for task in read(collector).tasks]
     assert order == ["aaaaa1", "aaaaa3", "aaaaa4", "aaaaa2", "aaaaa0", "aaaaa5"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("created_at", "ffffff"), ("-created_at", "aaaaaa"), ("model", "ffffff")]
+)
+def test_tasks_that_look_equally_old_are_sorted_by_the_microsecond(amiga, collector, sort, first):
+    amiga.task("ffffff", "completed", at=NOW - 60)
+    amiga.task("aaaaaa", "completed", at=NOW - 60 + 0.000_3)
+    read(collector)
+    page = collector.find_tasks(TaskQuery(sort=sort))
+    assert page.tasks[0].created_at == page.tasks[1].created_at
+    assert page.tasks[0].task_id == first
 
 
 def test_foreign_text_is_one_short_redacted_line(amiga, collector):

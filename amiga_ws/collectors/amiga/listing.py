@@ -19,7 +19,7 @@ def matching(model: Model, wanted: TaskFilter, now: float) -> list[Task]:
     """The tasks that match, sorted. Unknown values come last either way."""
     words, statuses = wanted.search.casefold().split(), frozenset(wanted.status)
     found = [
-        view.task(model, record)
+        (view.task(model, record), record)
         for record in model.tasks.in_order()
         if (not statuses or record.status in statuses) and (not words or _has(model, record, words))
     ]
@@ -27,10 +27,15 @@ def matching(model: Model, wanted: TaskFilter, now: float) -> list[Task]:
     value: Callable[[Task], Any] = lambda task: getattr(task, name)  # noqa: E731 - one of two
     if name == "duration":
         value = lambda task: _duration(task, now)  # noqa: E731 - one of two
-    known = [(one, task.task_id, task) for task in found if (one := value(task)) is not None]
-    unknown = [task for task in found if value(task) is None]
-    known.sort(key=lambda item: item[:2], reverse=descending)
-    return [*(task for _, _, task in known), *unknown]
+    # Equal ones by their age, to the microsecond that is not shown.
+    known = [
+        (one, record.created_at or 0.0, task.task_id, task)
+        for task, record in found
+        if (one := value(task)) is not None
+    ]
+    unknown = [task for task, _ in found if value(task) is None]
+    known.sort(key=lambda item: item[:3], reverse=descending)
+    return [*(task for *_, task in known), *unknown]
 
 
 def page_of(model: Model, query: TaskQuery, now: float) -> TaskPage:
