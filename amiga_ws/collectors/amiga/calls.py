@@ -19,14 +19,15 @@ from amiga_ws.collectors.amiga.windows import MINUTE_S, Buckets, Histograms
 MAX_TOOLS = 400  # distinct names; later ones are counted as OTHER_TOOLS
 OTHER_TOOLS = "(other tools)"
 MAX_OWNERS = 50_000  # tasks and sessions remembered; a week of AMIGA has hundreds
-RECHECK_IDS = 24  # open rows of a group that are looked at again at once
-RECHECK_LEAST = 2  # where a call runs or has ended, and one more for each end, while there is room
 MAX_UNMATCHED = 8  # failed rows and failed status rows that have not met each other
 NEWEST_OWNERS = 20
+# Open rows that are looked at again, for they may have been completed in place; see to_recheck.
+RECHECK_LIMIT = 40  # per reading, more or less: each may lie in a page of its own
+RECHECK_LEAST = 2  # of a group in which a call runs or has ended; if there is room, one more for each end
+RECHECK_IDS = 24  # of a group at most
 RECHECK_SOME = 8  # of a group in its turn, where there is no room
-RECHECK_LATER = 64  # groups with an end that wait for a later reading
-RECHECK_OWNERS = 12  # that run, and that moved last
-RECHECK_LIMIT = 40  # rows looked at again per reading: each may lie in a page of its own
+RECHECK_OWNERS = 12  # that run, and as many that moved last
+RECHECK_LATER = 64  # groups in which a call has ended that wait for the next reading
 
 OK, FAILED, ORPHANED, RAW, ESTIMATED = range(5)  # kinds of counts
 KINDS = 8
@@ -87,9 +88,8 @@ class Calls:
         self.owners: OrderedDict[str, Owner] = OrderedDict()  # in the order of their last sign of life
         self.tools: list[str] = []
         self.latest_row = 0.0  # time of the newest tool_usage row
-        self.live: OrderedDict[str, Owner] = (
-            OrderedDict()
-        )  # with open calls, not known to have ended; in turns
+        # With open calls, not known to have ended; the one whose turn it is first.
+        self.live: OrderedDict[str, Owner] = OrderedDict()
         self.moved: set[str] = set()  # owners to whom anything has happened, for who asks to take out
         self._settled: dict[str, Owner] = {}  # with open calls that are orphaned
         self._tool_ids: dict[str, int] = {}
@@ -100,9 +100,8 @@ class Calls:
         self._dirty: dict[str, Owner] = {}
         self._newest: list[Owner] | None = None  # see newest_owners; None when anything came in
         self._turn = 0
-        self._ended: dict[
-            tuple[str, int], int
-        ] = {}  # calls by (owner, tool) since its rows were looked at again
+        # By (owner, tool): how many calls have ended since its rows were looked at again.
+        self._ended: dict[tuple[str, int], int] = {}
 
     # -- feeding -------------------------------------------------------------------------------
 
@@ -172,7 +171,8 @@ class Calls:
             if len(wanted) >= RECHECK_LIMIT:
                 break
             self.live.move_to_end(key)
-            for tool in {tool for _, tool in self.live[key].open}:
+            tools = {tool for _, tool in self.live[key].open}
+            for tool in itertools.islice(tools, RECHECK_LIMIT // RECHECK_LEAST):
                 self._want(wanted, key, tool, upto, RECHECK_LEAST)
         groups = [
             (owner.key, tool)

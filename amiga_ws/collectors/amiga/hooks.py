@@ -124,7 +124,7 @@ class HookLogs:
     def _scan(self) -> None:
         names: list[tuple[float, str]] = []
         # As bytes, which takes half the time: of thousands of names none may be new.
-        listed = set(os.listdir(os.fsencode(self._path)))  # noqa: PTH208
+        listed = set(os.listdir(os.fsencode(self._path)))  # noqa: PTH208 - pathlib knows no bytes
         fresh, self._listed, waiting = listed - self._listed, listed, set(self._new)
         for encoded in fresh:
             name = os.fsdecode(encoded)

@@ -23,12 +23,12 @@ _CACHE_LIMIT = 20_000  # minutes: two weeks; then it starts anew
 _MINUTE_CHARS = 16  # "2026-11-21T03:18"
 _USUAL_CHARS = 26  # "2026-11-21T03:18:28.248341"
 _USUAL_MARKS = {16: ":", 19: "."}  # what stands where in it, behind a minute and within the seconds
-_decode_floats = msgspec.json.Decoder(list[float]).decode
 _ORDERLY_S = 60.0  # rows are written nearly in the order of their times
 _UTC_CHARS = 27  # "2026-11-21T03:18:28.248341Z"
 _UTC_MARKS = {7: "-", 10: "T", 26: "Z"}  # texts of this form sort as their times do
 _EARLIEST = dt.datetime(1971, 1, 1)  # noqa: DTZ001 - compared with naive values only
 _LATEST = dt.datetime(2200, 1, 1)  # noqa: DTZ001 - compared with naive values only
+_decode_floats = msgspec.json.Decoder(list[float]).decode
 
 Epoch = TypeVar("Epoch", float, float | None)
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -159,7 +159,7 @@ class Times:
             seconds = _decode_floats(f"[{numbers[1:]}]")
         except (msgspec.MsgspecError, ValueError):
             return None
-        if len(seconds) != len(texts) or not 100.0 <= min(seconds) <= max(seconds) < 160.0:  # noqa: PLR2004
+        if len(seconds) != len(texts) or not 100.0 <= min(seconds) <= max(seconds) < 160.0:  # noqa: PLR2004 - a minute's
             return None
         start -= 100.0
         return [start + one for one in seconds]
